@@ -1,0 +1,95 @@
+//! What is in a checkpoint: the universal parameters over named dims.
+
+use crate::{Expr, Span, Sum};
+use serde::{Deserialize, Serialize};
+
+/// A model with everything that it inherits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its name, `llama`.
+    pub name: String,
+    /// The models that it extends, nearest first.
+    pub ancestors: Vec<String>,
+    /// Its dims, in the order of declaration.
+    pub dims: Vec<Dim>,
+    /// Its parameters in forward order, biases as parameters of their own (`attn.q.bias`).
+    pub params: Vec<Param>,
+    /// How dims and flags follow from documents.
+    pub bindings: Vec<Binding>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// A named dim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dim {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub def: DimDef,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// What a dim is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DimDef {
+    /// An atom, of unknown or fixed size.
+    Atom(Option<u64>),
+    /// A name for a product or a sum of other dims.
+    Composite(Sum),
+}
+
+/// A universal parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its path, `attn.q` or `attn.q.bias`.
+    pub path: String,
+    /// The dims of the `each` blocks around it, outermost first; they are part of its name.
+    pub each: Vec<String>,
+    /// Its own dims, outermost first: atoms or composites that are products.
+    pub dims: Vec<String>,
+    /// Whether a checkpoint may lack it (for all its indices at once).
+    pub optional: bool,
+    /// The parameter that it is a copy of when the checkpoint is tied.
+    pub tied: Option<String>,
+    /// Whether it stands before the first `each`: then it lives on the first pipeline stage.
+    pub before_each: bool,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+impl Param {
+    /// Whether `list`, as written in a spec, means this parameter: `P` means `P` and all `P.…`,
+    /// and `bias` alone means the bias of every parameter.
+    pub fn is_under(&self, list: &str) -> bool {
+        self.path == list
+            || self.path.strip_prefix(list).is_some_and(|rest| rest.starts_with('.'))
+            || (list == "bias" && self.path.ends_with(".bias"))
+    }
+}
+
+/// A document that a checkpoint may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Document {
+    /// Hugging Face's `config.json`.
+    Config,
+    /// Megatron's pickled arguments, with what a reader adds (`original_vocab_size`).
+    Args,
+    /// Meta's `params.json`.
+    Params,
+}
+
+/// `name = expr` in a `from` block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The document that the keys are of.
+    pub document: Document,
+    /// A dim, another number (`m`, `c1`, `tp`), or `tied`.
+    pub name: String,
+    /// Its value.
+    pub expr: Expr,
+    /// Where it stands.
+    pub span: Span,
+}

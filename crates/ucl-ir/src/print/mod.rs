@@ -1,0 +1,72 @@
+//! A program as a spec again: one file, nothing inherited from elsewhere, every line with the field's
+//! words for it and the place that it comes from.
+//!
+//! Compiling the text gives an equal program, spans apart. This is what a universal checkpoint
+//! carries.
+
+mod expr;
+mod layout;
+mod model;
+mod test;
+mod view;
+
+use crate::{Program, Span};
+use std::fmt::{self, Write};
+
+impl fmt::Display for Program {
+    /// The whole program; views that do not exist for the model are named and left out, and so are
+    /// layouts that serve no other.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ucl 1")?;
+        self.origin(f)?;
+        model::write(&self.model, f)?;
+        let views: Vec<_> = self.views.values().filter(|view| view.lacking.is_empty()).collect();
+        for view in self.views.values().filter(|view| !view.lacking.is_empty()) {
+            let lacking = view.lacking.join(", ");
+            writeln!(f, "\n# No view `{}` here: it has no equation for {lacking}.", view.name)?;
+        }
+        for view in &views {
+            view::write(self, view, view::base(self, view), f)?;
+        }
+        for layout in self.layouts.values() {
+            let serves: Vec<&str> = views
+                .iter()
+                .filter(|view| view::is_named(self, view, layout))
+                .map(|view| view.name.as_str())
+                .collect();
+            if !serves.is_empty() {
+                layout::write(layout, &serves, f)?;
+            }
+        }
+        self.tests.iter().try_for_each(|test| test::write(test, f))
+    }
+}
+
+impl Program {
+    /// The model, one view, and the layouts that serve it, as a spec; `None` if there is no such view.
+    pub fn view_text(&self, view: &str) -> Option<String> {
+        let view = self.views.get(view)?;
+        let mut text = String::from("ucl 1\n");
+        let layouts = view.layouts.iter().filter_map(|name| self.layouts.get(name));
+        self.origin(&mut text)
+            .and_then(|()| model::write(&self.model, &mut text))
+            .and_then(|()| view::write(self, view, None, &mut text))
+            .and_then(|()| {
+                layouts.into_iter().try_for_each(|l| layout::write(l, &[&view.name], &mut text))
+            })
+            .ok()?;
+        Some(text)
+    }
+
+    fn origin(&self, f: &mut impl Write) -> fmt::Result {
+        let files: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
+        writeln!(f, "# {}, with everything that it inherits: {}.\n", self.model.name, files.join(", "))
+    }
+
+    /// `decoder.ucl:42`
+    fn place(&self, span: Span) -> Option<String> {
+        let source = self.sources.get(usize::try_from(span.source).ok()?)?;
+        let before = source.text.get(..usize::try_from(span.start).ok()?)?;
+        Some(format!("{}:{}", source.name, before.matches('\n').count() + 1))
+    }
+}

@@ -1,0 +1,68 @@
+//! The model.
+
+use super::expr;
+use crate::{Dim, DimDef, Model, Param};
+use std::fmt::{self, Write};
+
+pub(super) fn write(model: &Model, f: &mut impl Write) -> fmt::Result {
+    writeln!(f, "model {} {{", model.name)?;
+    let dims: Vec<String> = model.dims.iter().map(dim).collect();
+    if !dims.is_empty() {
+        writeln!(f, "  dims {}\n", dims.join(", "))?;
+    }
+    params(&model.params, 0, f)?;
+    if !model.bindings.is_empty() {
+        writeln!(f)?;
+    }
+    expr::bindings(&model.bindings, f)?;
+    writeln!(f, "}}")
+}
+
+fn dim(dim: &Dim) -> String {
+    match &dim.def {
+        DimDef::Atom(None) => dim.name.clone(),
+        DimDef::Atom(Some(size)) => format!("{} = {size}", dim.name),
+        DimDef::Composite(sum) => format!("{} = {}", dim.name, expr::sum(sum)),
+    }
+}
+
+/// Parameters that share `depth` blocks; those of one block stand together.
+fn params(all: &[Param], depth: usize, f: &mut impl Write) -> fmt::Result {
+    let indent = "  ".repeat(depth + 1);
+    for run in all.chunk_by(|a, b| a.each.get(depth) == b.each.get(depth)) {
+        match run.first().and_then(|param| param.each.get(depth)) {
+            Some(dim) => {
+                writeln!(f, "{indent}each {dim} {{")?;
+                params(run, depth + 1, f)?;
+                writeln!(f, "{indent}}}")?;
+            }
+            None => lines(run, &indent, f)?,
+        }
+    }
+    Ok(())
+}
+
+/// One line for a parameter and the bias that follows it.
+fn lines(all: &[Param], indent: &str, f: &mut impl Write) -> fmt::Result {
+    let head = |param: &Param| format!("{}{}", param.path, if param.optional { "?" } else { "" });
+    let width = all.iter().filter(|p| !p.path.ends_with(".bias")).map(|p| head(p).len()).max();
+    let width = width.unwrap_or(0);
+    let mut rest = all.iter().peekable();
+    while let Some(param) = rest.next() {
+        write!(f, "{indent}{:width$} : {}", head(param), param.dims.join(" "))?;
+        if let Some(original) = &param.tied {
+            write!(f, "  tied {original}")?;
+        }
+        let is_bias = |bias: &&Param| bias.path.strip_suffix(".bias") == Some(&param.path);
+        let bias = rest.next_if(is_bias);
+        if let Some(bias) = bias {
+            let mark = if bias.optional { "?" } else { "" };
+            write!(f, "  bias{mark} {}", bias.dims.join(" "))?;
+        }
+        writeln!(f)?;
+        if let Some(bias) = bias.filter(|bias| param.optional && !bias.optional) {
+            writeln!(f, "{indent}# `{}` is there whenever `{}` is.", bias.path, param.path)?;
+        }
+    }
+    Ok(())
+}

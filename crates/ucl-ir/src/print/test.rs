@@ -1,0 +1,37 @@
+//! Tests.
+
+use crate::{Expect, Mesh, Test};
+use std::fmt::{self, Write};
+
+pub(super) fn write(test: &Test, f: &mut impl Write) -> fmt::Result {
+    writeln!(f, "\ntest {{")?;
+    let sizes: Vec<String> = test.sizes.iter().map(|(dim, size)| format!("{dim} = {size}")).collect();
+    if !sizes.is_empty() {
+        writeln!(f, "  {}", sizes.join(", "))?;
+    }
+    let meshes: Vec<String> = test.meshes.iter().map(mesh).collect();
+    if !meshes.is_empty() {
+        writeln!(f, "  on {}", meshes.join(", "))?;
+    }
+    test.expects.iter().try_for_each(|one| expect(one, f))?;
+    writeln!(f, "}}")
+}
+
+fn expect(expect: &Expect, f: &mut impl Write) -> fmt::Result {
+    let index: Vec<String> = expect.index.iter().map(u64::to_string).collect();
+    writeln!(
+        f,
+        "  expect {} on {} at {} \"{}\" [{}] = {} [{}]",
+        expect.view,
+        mesh(&expect.mesh),
+        mesh(&expect.rank),
+        expect.name,
+        index.join(", "),
+        expect.param,
+        mesh(&expect.at)
+    )
+}
+
+fn mesh(mesh: &Mesh) -> String {
+    mesh.iter().map(|(axis, size)| format!("{axis}={size}")).collect::<Vec<_>>().join(" ")
+}
