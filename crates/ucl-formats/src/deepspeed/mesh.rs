@@ -1,0 +1,246 @@
+//! Which ranks wrote a step, and whether all their files are here.
+
+use super::model::ModelFile;
+use super::names::Files;
+use super::open::Opened;
+use super::shard::Shard;
+use crate::inventory::{Mesh, Problem};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// More ranks than this are no number but damage.
+const MOST_RANKS: u64 = 1 << 20;
+/// So many names of missing files are listed.
+const LISTED: usize = 12;
+
+/// The degrees of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Degrees {
+    /// Data ranks; sequence-parallel ranks count among them.
+    pub(super) dp: u64,
+    pub(super) tp: u64,
+    pub(super) pp: u64,
+}
+
+impl Degrees {
+    /// The coordinates of an `mp` rank: stages count first. Axes of size 1 are left out.
+    pub(super) fn at(self, mp: u64) -> Mesh {
+        let mut at = Mesh::new();
+        if self.pp > 1 {
+            at.insert("pp".to_owned(), mp / self.tp.max(1));
+        }
+        if self.tp > 1 {
+            at.insert("tp".to_owned(), mp % self.tp);
+        }
+        at
+    }
+
+    /// The coordinates of a layer's file, which says nothing of the stage.
+    pub(super) fn at_layer(self, tp: u64) -> Mesh {
+        let axis = || ("tp".to_owned(), tp);
+        if self.tp > 1 { Mesh::from([axis()]) } else { Mesh::new() }
+    }
+
+    /// The whole mesh.
+    pub(super) fn mesh(self) -> Mesh {
+        [("dp", self.dp), ("tp", self.tp), ("pp", self.pp)]
+            .map(|(axis, size)| (axis.to_owned(), size))
+            .into()
+    }
+}
+
+/// Everything that was opened of a step.
+pub(super) struct Step<'a> {
+    pub(super) root: &'a Path,
+    pub(super) files: &'a Files,
+    pub(super) models: &'a [(u64, Opened<ModelFile>)],
+    pub(super) shards: &'a [((u64, u64), Opened<Shard>)],
+}
+
+impl Step<'_> {
+    /// Works out the degrees and compares them with the files that are here.
+    pub(super) fn degrees(&self, problems: &mut Vec<Problem>) -> Degrees {
+        let (pp, tp) = self.model_degrees(problems);
+        let dp = self.data_degree(problems);
+        let degrees = Degrees { dp, tp, pp };
+        self.ranks_present(degrees, problems);
+        degrees
+    }
+
+    /// Pipeline and tensor degree: recorded, or from the names of files.
+    fn model_degrees(&self, problems: &mut Vec<Problem>) -> (u64, u64) {
+        let said =
+            self.models.iter().filter_map(|(_, model)| Some((model.content.degrees?, &model.path)));
+        let (pp, tp) = match agreed(said, problems, "stages and tensor ranks") {
+            Some(degrees) => degrees,
+            None => self.inferred(),
+        };
+        if pp == 0 || tp == 0 || pp.saturating_mul(tp) > MOST_RANKS {
+            let message = format!("it says that {pp} stages of {tp} tensor ranks wrote it");
+            problems.push(Problem::new(self.root, message));
+            return (1, 1);
+        }
+        let count = pp * tp;
+        for (_, model) in self.models {
+            if let Some(mp) = model.content.mp.filter(|mp| *mp != count) {
+                problems.push(Problem::new(
+                    &model.path,
+                    format!("it was written by {mp} model-parallel ranks, the step by {pp} stages of {tp}"),
+                ));
+            }
+        }
+        (pp, tp)
+    }
+
+    /// Files older than 2025 do not record the degrees.
+    fn inferred(&self) -> (u64, u64) {
+        let models = self.models.iter().find_map(|(_, model)| model.content.mp);
+        let models = models.unwrap_or(self.files.models.len() as u64).max(1);
+        if self.files.layers.is_empty() {
+            return (1, models);
+        }
+        let ranks: BTreeSet<_> = self.files.layers.keys().map(|(_, tp)| *tp).collect();
+        let tp = (ranks.len() as u64).clamp(1, models);
+        (models / tp, tp)
+    }
+
+    fn data_degree(&self, problems: &mut Vec<Problem>) -> u64 {
+        let by_shards = self.shards.iter().flat_map(|(_, shard)| {
+            shard.content.partitions.iter().map(move |count| (*count, &shard.path))
+        });
+        let by_models =
+            self.models.iter().filter_map(|(_, model)| Some((model.content.dp?, &model.path)));
+        let dp = agreed(by_shards.chain(by_models), problems, "data ranks");
+        let found = self.files.shards.keys().map(|(_, dp)| dp + 1).max().unwrap_or(1);
+        match dp {
+            Some(dp) if (1..=MOST_RANKS).contains(&dp) => dp,
+            Some(dp) => {
+                problems.push(Problem::new(
+                    self.root,
+                    format!("it says that {dp} data ranks wrote it"),
+                ));
+                found
+            }
+            None => found,
+        }
+    }
+
+    /// Names what is missing and what is too much.
+    fn ranks_present(&self, degrees: Degrees, problems: &mut Vec<Problem>) {
+        let count = degrees.pp * degrees.tp;
+        let mut missing = Vec::new();
+        for mp in (0..count).filter(|mp| !self.files.models.contains_key(mp)) {
+            missing.push(format!("mp_rank_{mp:02}_model_states.pt"));
+        }
+        for path in self.files.models.iter().filter(|(mp, _)| **mp >= count).map(|(_, path)| path) {
+            problems.push(surplus(path, &format!("{count} model-parallel ranks")));
+        }
+        let sharded = self.models.iter().any(|(_, model)| model.content.shapes.is_some());
+        if sharded || !self.files.shards.is_empty() {
+            let prefix = self.shard_prefix();
+            for mp in 0..count {
+                for dp in (0..degrees.dp).filter(|dp| !self.files.shards.contains_key(&(mp, *dp))) {
+                    missing
+                        .push(format!("{prefix}zero_pp_rank_{dp}_mp_rank_{mp:02}_optim_states.pt"));
+                }
+            }
+        }
+        for ((mp, dp), path) in &self.files.shards {
+            if *dp >= degrees.dp {
+                problems.push(surplus(path, &format!("{} data ranks", degrees.dp)));
+            } else if *mp >= count {
+                problems.push(surplus(path, &format!("{count} model-parallel ranks")));
+            }
+        }
+        self.layers_present(degrees, &mut missing, problems);
+        if !missing.is_empty() {
+            problems.push(absent(self.root, &missing, degrees));
+        }
+    }
+
+    /// Layers have a file of every tensor rank; which layers there are, the shapes tell.
+    fn layers_present(
+        &self,
+        degrees: Degrees,
+        missing: &mut Vec<String>,
+        problems: &mut Vec<Problem>,
+    ) {
+        if self.files.layers.is_empty() {
+            return;
+        }
+        let mut layers: BTreeSet<u64> = self.files.layers.keys().map(|(layer, _)| *layer).collect();
+        let shapes = self.models.iter().filter_map(|(_, model)| model.content.shapes.as_ref());
+        for (name, _) in shapes.flatten().flatten() {
+            layers.extend(name.split_once('.').and_then(|(layer, _)| layer.parse::<u64>().ok()));
+        }
+        let suffixed = degrees.tp > 1
+            || self.files.layers.values().any(|path| path.to_string_lossy().contains("-model_0"));
+        for layer in layers {
+            for tp in (0..degrees.tp).filter(|tp| !self.files.layers.contains_key(&(layer, *tp))) {
+                let rank = if suffixed { format!("-model_{tp:02}") } else { String::new() };
+                missing.push(format!("layer_{layer:02}{rank}-model_states.pt"));
+            }
+        }
+        for (_, path) in self.files.layers.iter().filter(|((_, tp), _)| *tp >= degrees.tp) {
+            problems.push(surplus(path, &format!("{} tensor ranks", degrees.tp)));
+        }
+    }
+
+    /// `bf16_` if the shards that are here have it.
+    fn shard_prefix(&self) -> &'static str {
+        let names = self.files.shards.values().filter_map(|path| path.file_name()?.to_str());
+        let mut prefixes = names.map(|name| match name {
+            name if name.starts_with("bf16_") => "bf16_",
+            name if name.starts_with("fp16_") => "fp16_",
+            _ => "",
+        });
+        prefixes.next().unwrap_or("")
+    }
+}
+
+fn absent(root: &Path, missing: &[String], degrees: Degrees) -> Problem {
+    let Degrees { dp, tp, pp } = degrees;
+    let mut names = missing[..missing.len().min(LISTED)].join(", ");
+    if missing.len() > LISTED {
+        names += &format!(" and {} more", missing.len() - LISTED);
+    }
+    let verb = if missing.len() == 1 { "is" } else { "are" };
+    Problem::new(root, format!("{names} {verb} missing: dp {dp}, tp {tp}, pp {pp} wrote this step"))
+        .help("Copy every rank's files into one folder; each node may have kept its own.")
+}
+
+fn surplus(path: &Path, ranks: &str) -> Problem {
+    Problem::new(path, format!("it belongs to no rank: {ranks} wrote this step"))
+        .help("It may be left from a run on more ranks: move it away if its date says so.")
+}
+
+/// What most files say; those that say something else are problems.
+pub(super) fn agreed<'a, T: Copy + Ord + std::fmt::Debug>(
+    said: impl Iterator<Item = (T, &'a PathBuf)>,
+    problems: &mut Vec<Problem>,
+    what: &str,
+) -> Option<T> {
+    let mut by_value: BTreeMap<T, Vec<&PathBuf>> = BTreeMap::new();
+    for (value, path) in said {
+        let paths = by_value.entry(value).or_default();
+        if paths.last() != Some(&path) {
+            paths.push(path);
+        }
+    }
+    let most = by_value.values().map(Vec::len).max()?;
+    let (usual, witness) = by_value.iter().find(|(_, paths)| paths.len() == most)?;
+    let usual = *usual;
+    let witness = witness.first()?.file_name()?.to_string_lossy().into_owned();
+    for (value, paths) in by_value.iter().filter(|(value, _)| **value != usual) {
+        for path in paths {
+            problems.push(
+                Problem::new(
+                    *path,
+                    format!("its number of {what} is {value:?}, in {witness} it is {usual:?}"),
+                )
+                .help("The files are of different runs or steps: bring those of one together."),
+            );
+        }
+    }
+    Some(usual)
+}

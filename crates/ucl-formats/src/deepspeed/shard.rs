@@ -1,0 +1,196 @@
+//! `zero_pp_rank_D_mp_rank_XX_optim_states.pt`: one data rank's part of the masters and of the
+//! optimizer's states.
+//!
+//! `runtime/zero/stage_1_and_2.py` and `runtime/bf16_optimizer.py` (`state_dict`) write them.
+
+use super::model::unchecked;
+use super::plain;
+use crate::inventory::Problem;
+use crate::torch::{TensorExtent, TorchFile, Value};
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+/// What is wanted of an optimizer shard.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    /// By parameter group.
+    pub(super) groups: Vec<GroupPart>,
+    /// 1, 2 or 3; BF16_Optimizer does not say.
+    pub(super) stage: Option<u64>,
+    /// Data ranks, per group.
+    pub(super) partitions: Vec<u64>,
+    /// Elements behind each parameter, per group.
+    pub(super) gaps: Option<Vec<Vec<u64>>>,
+    /// Whether states are lists without padding, made with `elastic_checkpoint`.
+    pub(super) elastic: bool,
+    /// The scale of a dynamic loss scaler.
+    pub(super) loss_scale: Option<f64>,
+    /// The release of DeepSpeed.
+    pub(super) version: Option<String>,
+    /// Whether data has no checksum in the file.
+    pub(super) unchecked: bool,
+}
+
+/// A parameter group's part in a shard.
+#[derive(Debug, Default)]
+pub(super) struct GroupPart {
+    /// `fp32` first, then the optimizer's states by its own names: flat tensors.
+    pub(super) flat: IndexMap<String, TensorExtent>,
+    /// States that are one number: `step`, and what else an optimizer keeps.
+    pub(super) scalars: IndexMap<String, Json>,
+    /// Hyper-parameters, without `params`.
+    pub(super) hyper: IndexMap<String, Json>,
+}
+
+impl Shard {
+    /// Reads a shard.
+    pub(super) fn read(file: &TorchFile, problems: &mut Vec<Problem>) -> Shard {
+        let root = file.value.root();
+        let mut shard = Shard { unchecked: unchecked(file), ..Shard::default() };
+        shard.version = root.get("ds_version").and_then(|v| v.as_str()).map(str::to_owned);
+        let Some(state) = root.get("optimizer_state_dict") else {
+            problems.push(
+                Problem::new(&file.path, "it has no `optimizer_state_dict`")
+                    .help("It may be of another program, or of a DeepSpeed older than 0.3."),
+            );
+            return shard;
+        };
+        shard.stage = state.get("zero_stage").and_then(Value::as_u64);
+        shard.partitions = integers(state.get("partition_count"));
+        let gaps = state.get("param_alignment_paddings").and_then(Value::items);
+        shard.gaps = gaps.map(|groups| groups.map(|group| integers(Some(group))).collect());
+        let scaler = state.get("loss_scaler");
+        let dynamic = state.get("dynamic_loss_scale").and_then(Value::as_bool) == Some(true);
+        let scale = scaler.and_then(|scaler| scaler.attr("cur_scale")).and_then(Value::as_f64);
+        shard.loss_scale = scale.filter(|_| dynamic);
+        if shard.stage == Some(3) || state.get("fp32_flat_groups").is_some() {
+            shard.stage = Some(3);
+            return shard;
+        }
+        shard.masters(file, state, problems);
+        shard.states(file, state, problems);
+        shard
+    }
+
+    fn group(&mut self, index: usize) -> &mut GroupPart {
+        if self.groups.len() <= index {
+            self.groups.resize_with(index + 1, GroupPart::default);
+        }
+        &mut self.groups[index]
+    }
+
+    fn masters(&mut self, file: &TorchFile, state: Value<'_>, problems: &mut Vec<Problem>) {
+        let key = "single_partition_of_fp32_groups";
+        let Some(masters) = state.get(key).and_then(Value::items) else {
+            problems
+                .push(Problem::new(&file.path, format!("it has no `{key}`, the master weights")));
+            return;
+        };
+        for (index, master) in masters.enumerate() {
+            let label = format!("`{key}` of group {index}");
+            let part = self.group(index);
+            flat(file, &label, master, problems)
+                .map(|extent| part.flat.insert("fp32".into(), extent));
+        }
+    }
+
+    fn states(&mut self, file: &TorchFile, state: Value<'_>, problems: &mut Vec<Problem>) {
+        let Some(base) = state.get("base_optimizer_state") else {
+            problems.push(Problem::new(&file.path, "it has no `base_optimizer_state`"));
+            return;
+        };
+        if let Some(groups) = base.as_list() {
+            self.elastic = true;
+            for (index, group) in groups.enumerate() {
+                self.group_states(file, index, group, problems);
+            }
+            let steps = state.get("base_optimizer_state_step").and_then(Value::items);
+            for (index, step) in steps.into_iter().flatten().enumerate() {
+                let step = plain::json(file, step);
+                self.group(index).scalars.insert("step".to_owned(), step);
+            }
+            return;
+        }
+        let groups = base.get("param_groups").and_then(Value::items);
+        for (index, group) in groups.into_iter().flatten().enumerate() {
+            let mut hyper = IndexMap::new();
+            for (key, value) in group.pairs().into_iter().flatten() {
+                let key = key.as_str().unwrap_or_default();
+                if !matches!(key, "params" | "param_names") {
+                    hyper.insert(key.to_owned(), plain::json(file, value));
+                }
+            }
+            self.group(index).hyper = hyper;
+        }
+        for (key, group) in base.get("state").and_then(Value::pairs).into_iter().flatten() {
+            match key.as_u64() {
+                Some(index) if index < (1 << 20) => {
+                    self.group_states(file, index as usize, group, problems);
+                }
+                _ => problems.push(Problem::new(
+                    &file.path,
+                    "a key of `base_optimizer_state.state` is not the number of a group",
+                )),
+            }
+        }
+    }
+
+    fn group_states(
+        &mut self,
+        file: &TorchFile,
+        index: usize,
+        group: Value<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for (name, value) in group.pairs().into_iter().flatten() {
+            let name = name.as_str().unwrap_or_default();
+            let scalar = value.as_tensor().is_none_or(|tensor| tensor.size.is_empty());
+            if scalar {
+                let value = plain::json(file, value);
+                self.group(index).scalars.insert(name.to_owned(), value);
+                continue;
+            }
+            let label = format!("state `{name}` of group {index}");
+            if let Some(extent) = flat(file, &label, value, problems) {
+                self.group(index).flat.insert(name.to_owned(), extent);
+            }
+        }
+    }
+}
+
+/// A 1-D tensor without holes.
+fn flat(
+    file: &TorchFile,
+    label: &str,
+    value: Value<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<TensorExtent> {
+    let mut wrong =
+        |what: String| problems.push(Problem::new(&file.path, format!("{label} {what}")));
+    let Some(tensor) = value.as_tensor() else {
+        wrong(format!("is {}, not a tensor", value.kind()));
+        return None;
+    };
+    match file.extent(tensor) {
+        Ok(extent) if extent.shape.len() == 1 && extent.is_contiguous() => Some(extent),
+        Ok(extent) => {
+            wrong(format!("has the shape {:?}, it should be flat", extent.shape));
+            None
+        }
+        Err(error) => {
+            wrong(format!("can't be read: {}", error.kind));
+            None
+        }
+    }
+}
+
+/// A list of counts; a single count stands for itself.
+fn integers(value: Option<Value<'_>>) -> Vec<u64> {
+    match value {
+        None => Vec::new(),
+        Some(value) => match value.items() {
+            Some(items) => items.filter_map(Value::as_u64).collect(),
+            None => value.as_u64().into_iter().collect(),
+        },
+    }
+}

@@ -1,0 +1,154 @@
+//! What a step says of itself: framework, versions, step, arguments, and what a person should know.
+
+use super::mesh::{Step, agreed};
+use super::model::ModelFile;
+use super::open::Opened;
+use crate::inventory::{Framework, Inventory, Problem};
+use serde_json::{Map, Value as Json};
+
+/// Fills in everything but tensors; gives the name of the optimizer's wrapper.
+pub(super) fn tell(
+    step: &Step<'_>,
+    layers: &[((u64, u64), Opened<ModelFile>)],
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) -> String {
+    let models = || step.models.iter().map(|(_, model)| &model.content);
+    let shards = || step.shards.iter().map(|(_, shard)| &shard.content);
+    let said = step.models.iter().filter_map(|(_, model)| Some((model.content.step?, &model.path)));
+    inventory.step = agreed(said, problems, "steps (`global_steps`)");
+    let versions = models().map(|model| &model.version).chain(shards().map(|s| &s.version));
+    inventory.version = versions.flatten().next().cloned();
+    documents(step, inventory);
+    let megatron = is_megatron(step, !layers.is_empty());
+    inventory.framework =
+        if megatron { Framework::MegatronDeepSpeed } else { Framework::DeepSpeed };
+
+    let bf16 = !step.shards.is_empty() && shards().all(|shard| shard.stage.is_none());
+    let recorded = || models().find_map(|model| model.zero.get("stage")?.as_u64());
+    let stage = shards().find_map(|shard| shard.stage).or_else(recorded);
+    let optimizer = match (bf16, step.shards.is_empty(), stage) {
+        (true, ..) => "BF16_Optimizer".to_owned(),
+        (false, false, stage) => format!("ZeRO-{}", stage.unwrap_or(1)),
+        (false, true, _) => "without ZeRO".to_owned(),
+    };
+    let framework = if megatron { "Megatron-DeepSpeed" } else { "DeepSpeed" };
+    let wrapper = if bf16 { format!("ZeRO-1, {optimizer}") } else { optimizer.clone() };
+    let pipeline = if layers.is_empty() { "" } else { ", pipeline" };
+    inventory.kind = format!("{framework} {wrapper}{pipeline}");
+    per_parameter(step, problems);
+    notes(step, layers, inventory);
+    optimizer
+}
+
+/// Megatron's own arguments or a file per layer; the number of tensor ranks alone says nothing, since
+/// DeepSpeed cuts other people's models too.
+fn is_megatron(step: &Step<'_>, layered: bool) -> bool {
+    let models = || step.models.iter().map(|(_, model)| &model.content);
+    let by_args = models().any(|model| {
+        let has = |key| model.args.as_ref().is_some_and(|args| args.contains_key(key));
+        has("num_layers") && has("hidden_size") && has("num_attention_heads")
+    });
+    let by_patterns = models().any(|model| {
+        let has = |key| model.universal.as_ref().is_some_and(|info| info.contains_key(key));
+        has("vocabulary_parameter_patterns") && !has("autotp_unsupported_parameter_patterns")
+    });
+    by_args || by_patterns || layered
+}
+
+fn documents(step: &Step<'_>, inventory: &mut Inventory) {
+    let models = || step.models.iter().map(|(_, model)| &model.content);
+    let universal = models().find_map(|model| model.universal.clone());
+    let mut args: Map<String, Json> =
+        models().find_map(|model| model.args.clone()).unwrap_or_default();
+    for key in ["original_vocab_size", "padded_vocab_size"] {
+        if let Some(size) = universal.as_ref().and_then(|info| info.get(key)) {
+            args.insert(key.to_owned(), size.clone());
+        }
+    }
+    if let Some(version) = models().find_map(|model| model.checkpoint_version.clone()) {
+        args.insert("checkpoint_version".to_owned(), version);
+    }
+    if !args.is_empty() {
+        inventory.documents.insert("args".to_owned(), args);
+    }
+    if let Some(universal) = universal {
+        inventory.documents.insert("universal_checkpoint_info".to_owned(), universal);
+    }
+}
+
+/// Without ZeRO the states are numbered per parameter, and nothing says which number is which.
+fn per_parameter(step: &Step<'_>, problems: &mut Vec<Problem>) {
+    for (_, model) in step.models.iter().filter(|(_, model)| model.content.optimizer) {
+        problems.push(
+            Problem::new(
+                &model.path,
+                "this version can't read the optimizer of a run without ZeRO: its states are \
+                 numbered and not named",
+            )
+            .help("Train one step with ZeRO stage 1 and save, or convert the weights alone."),
+        );
+    }
+}
+
+fn notes(step: &Step<'_>, layers: &[((u64, u64), Opened<ModelFile>)], inventory: &mut Inventory) {
+    let models = || step.models.iter().map(|(_, model)| &model.content);
+    let all = || models().chain(layers.iter().map(|(_, layer)| &layer.content));
+    let shards = || step.shards.iter().map(|(_, shard)| &shard.content);
+    let mut note = |text: String| inventory.notes.push(text);
+    if all().any(|model| model.wrapped) {
+        note("Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned());
+    }
+    if models().any(|model| model.zero.get("round_robin_gradients") == Some(&Json::Bool(true))) {
+        note(
+            "round_robin_gradients: flat buffers are in the order of `param_shapes`, which \
+             `param_slice_mappings` do not follow."
+                .to_owned(),
+        );
+    }
+    let gaps: u64 = shards().flat_map(|s| s.gaps.iter().flatten().flatten()).sum();
+    if gaps > 0 {
+        note(
+            "Parameters are aligned inside the flat buffers: the gaps between them are padding."
+                .to_owned(),
+        );
+    }
+    if shards().any(|shard| shard.elastic) {
+        note(
+            "The optimizer's states are elastic: saved without padding or hyper-parameters."
+                .to_owned(),
+        );
+    }
+    if let Some(scale) = shards().find_map(|shard| shard.loss_scale) {
+        note(format!("A dynamic loss scaler stands at {scale}; it goes along as it is."));
+    }
+    if let Some(skipped) = models().map(|model| model.skipped).max().filter(|skipped| *skipped > 0)
+    {
+        note(format!("{skipped} steps were skipped by the loss scaler."));
+    }
+    let others: usize = models().map(|model| model.others.len()).sum();
+    if let Some(first) = models().find_map(|model| model.others.first()) {
+        note(format!(
+            "{others} entries of the module are no tensors and are left out, such as `{first}`."
+        ));
+    }
+    let unchecked =
+        all().filter(|model| model.unchecked).count() + shards().filter(|s| s.unchecked).count();
+    if unchecked > 0 {
+        note(format!("{unchecked} files have no checksums: damage to their data can't be seen."));
+    }
+    tag(step, inventory);
+}
+
+/// DeepSpeed calls a step's folder `global_step<N>` unless it is told another name.
+fn tag(step: &Step<'_>, inventory: &mut Inventory) {
+    let name = step.root.file_name().unwrap_or_default().to_string_lossy();
+    let tagged = name.strip_prefix("global_step").and_then(|number| number.parse::<u64>().ok());
+    if let (Some(tagged), Some(found)) = (tagged, inventory.step)
+        && tagged != found
+    {
+        inventory
+            .notes
+            .push(format!("The folder is called {name}, its files are of step {found}."));
+    }
+}

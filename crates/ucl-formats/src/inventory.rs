@@ -1,0 +1,224 @@
+//! What is in a checkpoint, without its data.
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use std::path::PathBuf;
+use ucl_tensor::DType;
+
+/// Sizes or coordinates by mesh axis (`dp`, `tp`, `pp`, `ep`).
+pub type Mesh = IndexMap<String, u64>;
+
+/// A checkpoint as its headers tell it.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// The step's folder, or the file, that was read.
+    pub root: PathBuf,
+    /// The framework that wrote it.
+    pub framework: Framework,
+    /// The kind of checkpoint in words for a person: `DeepSpeed ZeRO-1, BF16_Optimizer, pipeline`.
+    pub kind: String,
+    /// The framework's version, if it is recorded.
+    pub version: Option<String>,
+    /// The training step, if it is recorded.
+    pub step: Option<u64>,
+    /// The mesh that wrote it; an axis of size 1 may be left out.
+    pub mesh: Mesh,
+    /// All files that were opened, indexed by [`FileId`].
+    pub files: Vec<SourceFile>,
+    /// Every stored tensor of every rank and state.
+    pub tensors: Vec<Stored>,
+    /// Flat buffers whose every byte has to be claimed.
+    pub buffers: Vec<Buffer>,
+    /// Documents to read dims from, by kind: `config`, `args`, `params`. What a reader adds under
+    /// names of its own (`original_vocab_size`) stands among `args`.
+    pub documents: IndexMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// The optimizer's groups, if there is an optimizer.
+    pub optimizer: Option<Optimizer>,
+    /// Second names of the same storage: alias to original.
+    pub aliases: IndexMap<String, String>,
+    /// What is carried as it is.
+    pub carried: Vec<Carried>,
+    /// What a reader did or saw that a person should know, a sentence each.
+    pub notes: Vec<String>,
+    /// For a universal folder: its manifest's model, view and spec.
+    pub universal: Option<crate::universal::Manifest>,
+}
+
+/// An index into [`Inventory::files`].
+pub type FileId = u32;
+
+/// A file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How many of them were read for its headers.
+    pub header_bytes: u64,
+}
+
+/// A framework; it restricts the views that can be meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framework {
+    /// Plain files of named tensors (safetensors, one torch file).
+    #[default]
+    Files,
+    /// DeepSpeed's engine around any model: names are the model's own.
+    DeepSpeed,
+    /// Megatron-DeepSpeed: tensor and pipeline parallelism under Megatron's names.
+    MegatronDeepSpeed,
+    /// A universal folder of ours.
+    Universal,
+    /// Hugging Face.
+    HuggingFace,
+}
+
+/// One tensor, as one rank (or one set of data-parallel ranks together) stores it in one state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Its name, wrapper prefixes taken off, nested dicts joined by dots.
+    pub name: String,
+    /// `param` for the model's own weights and buffers, else the optimizer's word (`fp32` for master
+    /// weights, `exp_avg`, …).
+    pub state: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its shape on this rank.
+    pub shape: Vec<u64>,
+    /// Where on the mesh it was stored; axes that say nothing about it are left out. Data-parallel
+    /// cuts are undone in `data`, so `dp` is not among them.
+    pub at: Mesh,
+    /// What it is.
+    pub role: Role,
+    /// Where its elements are.
+    pub data: Data,
+}
+
+/// What a stored tensor is to the training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A trained parameter (or a state of one).
+    Trained,
+    /// A parameter without an optimizer state.
+    Frozen,
+    /// A buffer.
+    Buffer,
+}
+
+/// Where the elements of a tensor are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// In one storage, with a stride for each stored dim, in elements.
+    Strided {
+        /// The file.
+        file: FileId,
+        /// The byte offset of the first element in the file.
+        offset: u64,
+        /// Elements from one index to the next, per stored dim.
+        strides: Vec<i64>,
+    },
+    /// In runs of the row-major order, ascending; what no run holds is not stored.
+    Runs(Vec<Run>),
+}
+
+/// A run of consecutive elements of a tensor, in row-major order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first element.
+    pub start: u64,
+    /// How many.
+    pub len: u64,
+    /// The file.
+    pub file: FileId,
+    /// The byte offset of the first element in the file.
+    pub offset: u64,
+}
+
+/// A flat buffer in a file: the tensors whose runs lie in it and its padding have to tile it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// What a person calls it: `group 0 of exp_avg, dp rank 1`.
+    pub label: String,
+    /// The file.
+    pub file: FileId,
+    /// Its first byte in the file.
+    pub offset: u64,
+    /// Its length in elements.
+    pub len: u64,
+    /// Its element type.
+    pub dtype: DType,
+    /// Ranges of elements that belong to nothing: alignment gaps and the tail. `(start, len)`.
+    pub padding: Vec<(u64, u64)>,
+}
+
+/// An optimizer's groups and hyper-parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Optimizer {
+    /// What is known of its class (`BF16_Optimizer`, `ZeRO-2`), for a person.
+    pub name: Option<String>,
+    /// Its parameter groups, in order.
+    pub groups: Vec<Group>,
+}
+
+/// A parameter group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Group {
+    /// Hyper-parameters as they are recorded (`lr`, `betas`, …), without `params`.
+    pub hyper: IndexMap<String, serde_json::Value>,
+    /// The step that all of its parameters are at, if the optimizer keeps one.
+    pub step: Option<serde_json::Value>,
+    /// Steps of single parameters where they differ from the group's.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub steps: IndexMap<String, serde_json::Value>,
+    /// The names of its parameters, in the order of the group.
+    pub params: Vec<String>,
+}
+
+/// A torch file that goes along without the tensors that were converted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Its name under `extra/`.
+    pub name: String,
+    /// The file that it comes from.
+    pub source: PathBuf,
+    /// Paths of keys that are left out because they were converted.
+    pub without: Vec<Vec<String>>,
+}
+
+/// Something that is wrong with a checkpoint: the file, what was expected, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", file.display())]
+pub struct Problem {
+    /// The file or folder.
+    pub file: PathBuf,
+    /// What is wrong; names the tensor, the expected and the found.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// What could be read of a checkpoint, and everything that is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// As far as it could be read.
+    pub inventory: Inventory,
+    /// All problems, over all files. A conversion needs none.
+    pub problems: Vec<Problem>,
+}
+
+impl Problem {
+    /// A problem with a file.
+    pub fn new(file: impl Into<PathBuf>, message: impl Into<String>) -> Problem {
+        Problem { file: file.into(), message: message.into(), help: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Problem {
+        self.help = Some(text.into());
+        self
+    }
+}

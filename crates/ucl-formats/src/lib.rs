@@ -1,0 +1,19 @@
+//! Floor 1: bytes on disk. Readers make an [`Inventory`] from headers alone; writers lay files out
+//! before a byte of data is known.
+//!
+//! Nothing found in a checkpoint is executed: a pickled class is a name with arguments.
+
+pub mod carry;
+pub mod deepspeed;
+pub mod inventory;
+pub mod locate;
+mod named;
+pub mod plain;
+pub mod safetensors;
+mod survey;
+pub mod torch;
+pub mod universal;
+pub mod verify;
+
+pub use inventory::{Inventory, Problem, Stored, Survey};
+pub use survey::survey;

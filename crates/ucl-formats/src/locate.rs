@@ -1,0 +1,219 @@
+//! What a path means: a run's folder, a step's folder, one file, a universal folder.
+//!
+//! Names only suggest; a file is what its first bytes say. Nothing outside the given folder is
+//! followed.
+
+mod pointer;
+mod sniff;
+
+use crate::deepspeed;
+use crate::inventory::Problem;
+use crate::universal::MANIFEST;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use sniff::{Content, sniff};
+
+/// What lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// What it is.
+    pub kind: Kind,
+    /// The step's folder or the file.
+    pub root: PathBuf,
+    /// The `config.json` that goes with it, if there is one.
+    pub config: Option<PathBuf>,
+    /// How it was found, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A kind of checkpoint, as its file names tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `mp_rank_00_model_states.pt`, `zero_pp_rank_0_mp_rank_00_optim_states.pt`.
+    DeepSpeed,
+    /// `zero/<parameter>/fp32.pt`, made by DeepSpeed's own converter.
+    DeepSpeedUniversal,
+    /// `mp_rank_00/model_optim_rng.pt`, or `common.pt` beside `.metadata`.
+    Megatron,
+    /// `.metadata` and `__0_0.distcp`.
+    TorchDistributed,
+    /// A folder with `model.safetensors` or `pytorch_model.bin`, perhaps in shards.
+    Weights,
+    /// One safetensors or torch file.
+    File(Content),
+    /// `ucl.json`.
+    Universal,
+}
+
+/// Finds out what a path means.
+///
+/// A run's folder points at its step: by `latest`, else by `latest_checkpointed_iteration.txt`, else
+/// by holding a single step. `*_universal` beside steps is passed over.
+///
+/// # Errors
+/// Says what is there instead, and which of it could be given.
+pub fn locate(path: &Path) -> Result<Located, Problem> {
+    let metadata = fs::metadata(path).map_err(|error| {
+        let nearest = path.ancestors().skip(1).find(|above| above.is_dir());
+        let help = nearest.map(|above| format!("{} holds {}.", above.display(), listing(above)));
+        let problem = Problem::new(path, format!("it can't be opened: {error}"));
+        help.into_iter().fold(problem, Problem::help)
+    })?;
+    let mut located = if metadata.is_dir() { folder(path, 0)? } else { file(path)? };
+    located.config = config(&located, path);
+    Ok(located)
+}
+
+/// A single file.
+fn file(path: &Path) -> Result<Located, Problem> {
+    let name = file_name(path);
+    if name == MANIFEST {
+        let root = path.parent().unwrap_or(Path::new(".")).to_owned();
+        return Ok(Located::new(Kind::Universal, root));
+    }
+    if deepspeed::is_rank_file(&name) {
+        let folder = path.parent().unwrap_or(Path::new(".")).display();
+        return Err(Problem::new(path, "it is one rank's part of a DeepSpeed checkpoint")
+            .help(format!("Give the folder, which has all ranks: {folder}.")));
+    }
+    match sniff(path)? {
+        Content::Unknown => Err(Problem::new(
+            path,
+            "it is neither a safetensors nor a torch file: its first bytes are of neither",
+        )),
+        content => Ok(Located::new(Kind::File(content), path.to_owned())),
+    }
+}
+
+/// A folder: what it holds itself counts before what it points at.
+fn folder(path: &Path, depth: u32) -> Result<Located, Problem> {
+    if let Some(kind) = direct(path)? {
+        return Ok(Located::new(kind, path.to_owned()));
+    }
+    if let Some((tag, by)) = pointer::target(path)? {
+        // A Trainer's run may point at `checkpoint-500`, which points at `global_step500`.
+        if depth < 4 {
+            let mut found = folder(&tag, depth + 1)?;
+            found.notes.insert(0, format!("`{by}` points at {}.", file_name(&tag)));
+            return Ok(found);
+        }
+    }
+    if let Some(kind) = weights(path)? {
+        return Ok(Located::new(kind, path.to_owned()));
+    }
+    let mut steps = steps(path)?;
+    if steps.len() == 1 && depth < 4 {
+        let mut found = folder(&steps.remove(0), depth + 1)?;
+        found.notes.insert(0, format!("{} is the only step here.", file_name(&found.root)));
+        return Ok(found);
+    }
+    if steps.is_empty() {
+        return Err(Problem::new(path, format!("there is no checkpoint here: {}", listing(path)))
+            .help("Give a run's folder, a step's folder or a single file."));
+    }
+    let names: Vec<_> = steps.iter().map(|step| file_name(step)).collect();
+    Err(Problem::new(path, format!("there are {} checkpoints here and no `latest`", names.len()))
+        .help(format!("Give one of them: {}.", names.join(", "))))
+}
+
+/// What a folder's own entries make it, weights apart.
+fn direct(path: &Path) -> Result<Option<Kind>, Problem> {
+    let names = entries(path)?;
+    let has = |name: &str| names.iter().any(|entry| entry == name);
+    let kind = if has(MANIFEST) {
+        Kind::Universal
+    } else if names.iter().any(|name| deepspeed::is_rank_file(name)) && !has("latest") {
+        if path.join("zero").is_dir() { Kind::DeepSpeedUniversal } else { Kind::DeepSpeed }
+    } else if has("optimizer_state.pt") && path.join("zero").is_dir() || is_bare_universal(path) {
+        Kind::DeepSpeedUniversal
+    } else if has("common.pt") || names.iter().any(|name| is_megatron_rank(path, name)) {
+        Kind::Megatron
+    } else if has(".metadata") {
+        Kind::TorchDistributed
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(kind))
+}
+
+/// DeepSpeed's universal form of ZeRO-3 has no model files beside `zero`.
+fn is_bare_universal(path: &Path) -> bool {
+    path.join("zero").join("optimizer_state.pt").is_file()
+}
+
+fn is_megatron_rank(path: &Path, name: &str) -> bool {
+    name.starts_with("mp_rank_")
+        && ["model_optim_rng.pt", "model_rng.pt"].iter().any(|f| path.join(name).join(f).is_file())
+}
+
+/// Whether the folder holds files of named tensors.
+fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
+    let names = entries(path)?;
+    let weights =
+        names.iter().any(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
+    Ok(weights.then_some(Kind::Weights))
+}
+
+/// Folders in `path` that are steps, without those that a converter made.
+fn steps(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let mut steps = Vec::new();
+    for name in entries(path)? {
+        let below = path.join(&name);
+        if name.ends_with("_universal") || !below.is_dir() {
+            continue;
+        }
+        let points = || {
+            ["latest", "latest_checkpointed_iteration.txt"].iter().any(|f| below.join(f).is_file())
+        };
+        if direct(&below)?.is_some() || points() || weights(&below)?.is_some() {
+            steps.push(below);
+        }
+    }
+    Ok(steps)
+}
+
+/// `config.json` in the step's folder, in the run's that holds it, or in the folder that was given.
+fn config(located: &Located, given: &Path) -> Option<PathBuf> {
+    let mut folders = vec![located.root.as_path()];
+    folders.extend(located.root.parent());
+    if given.is_dir() {
+        folders.push(given);
+    }
+    if matches!(located.kind, Kind::Universal | Kind::Weights) {
+        folders.truncate(1);
+    }
+    folders.into_iter().map(|folder| folder.join("config.json")).find(|path| path.is_file())
+}
+
+/// The names in a folder, sorted.
+fn entries(path: &Path) -> Result<Vec<String>, Problem> {
+    let unread = |error| Problem::new(path, format!("the folder can't be read: {error}"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(unread)? {
+        names.push(entry.map_err(unread)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A few names of a folder, for a person.
+fn listing(path: &Path) -> String {
+    let names = entries(path).unwrap_or_default();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        count if count > 8 => format!("{} and {} more", names[..7].join(", "), count - 7),
+        _ => names.join(", "),
+    }
+}
+
+/// The last part of a path, printable.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+impl Located {
+    fn new(kind: Kind, root: PathBuf) -> Located {
+        Located { kind, root, config: None, notes: Vec::new() }
+    }
+}

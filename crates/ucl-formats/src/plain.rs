@@ -1,0 +1,119 @@
+//! Plain files of named tensors: one safetensors or torch file, or a folder of shards.
+
+mod folder;
+
+use crate::inventory::{
+    Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey,
+};
+use crate::locate::{Content, sniff};
+use crate::named::{unreadable, weights};
+use crate::safetensors::read_header;
+use crate::torch::{TorchFile, Value};
+use std::path::Path;
+
+pub use folder::{is_weight_file, survey_folder};
+
+/// Reads the header of one file of tensors.
+pub fn survey_file(path: &Path) -> Survey {
+    let mut survey = Survey::default();
+    survey.inventory.root = path.to_owned();
+    survey.inventory.framework = Framework::Files;
+    read(path, &mut survey.inventory, &mut survey.problems);
+    survey.inventory.kind = kind_of(path).to_owned();
+    survey
+}
+
+fn kind_of(path: &Path) -> &'static str {
+    match sniff(path) {
+        Ok(Content::Safetensors) => "safetensors",
+        _ => "torch file",
+    }
+}
+
+/// Adds the tensors of one file; its format is told from its bytes.
+fn read(path: &Path, inventory: &mut Inventory, problems: &mut Vec<Problem>) {
+    let done = match sniff(path) {
+        Ok(Content::TorchZip | Content::TorchLegacy) => read_torch(path, inventory, problems),
+        Ok(_) => read_safetensors(path, inventory),
+        Err(problem) => Err(problem),
+    };
+    problems.extend(done.err());
+}
+
+fn read_safetensors(path: &Path, inventory: &mut Inventory) -> Result<(), Problem> {
+    let header = read_header(path)?;
+    let source =
+        SourceFile { path: path.to_owned(), bytes: header.bytes, header_bytes: header.data };
+    let file = add(inventory, source);
+    for tensor in header.tensors {
+        let strides = row_major(&tensor.shape);
+        let data = Data::Strided { file, offset: tensor.offset, strides };
+        inventory.tensors.push(stored(tensor.name, tensor.dtype, tensor.shape, data));
+    }
+    Ok(())
+}
+
+fn read_torch(
+    path: &Path,
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Problem> {
+    let torch = TorchFile::open(path).map_err(unreadable)?;
+    let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+    let header_bytes = torch.header_bytes_read;
+    let file = add(inventory, SourceFile { path: path.to_owned(), bytes, header_bytes });
+    let (mut wrapped, mut others) = (false, Vec::new());
+    let under = state_dict(torch.value.root());
+    let weights = weights(&torch, under, &mut wrapped, &mut others, problems);
+    if weights.is_empty() {
+        return Err(Problem::new(path, "it holds no named tensors"));
+    }
+    if wrapped {
+        inventory.notes.push(
+            "Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned(),
+        );
+    }
+    let mut first: indexmap::IndexMap<_, String> = indexmap::IndexMap::new();
+    for weight in weights {
+        let extent = weight.extent;
+        let place =
+            (extent.file_offset, extent.shape.clone(), extent.strides.clone(), extent.dtype);
+        if extent.numel > 0
+            && let Some(original) = first.get(&place)
+        {
+            inventory.aliases.insert(weight.name, original.clone());
+            continue;
+        }
+        first.insert(place, weight.name.clone());
+        let data = Data::Strided { file, offset: extent.file_offset, strides: extent.strides };
+        inventory.tensors.push(stored(weight.name, extent.dtype, extent.shape, data));
+    }
+    Ok(())
+}
+
+/// Training scripts put the tensors under one of these keys, beside other things.
+fn state_dict(root: Value<'_>) -> Value<'_> {
+    let direct = root.pairs().into_iter().flatten().any(|(_, value)| value.as_tensor().is_some());
+    let below = || ["module", "state_dict", "model"].iter().find_map(|key| root.get(key));
+    let below = if direct { None } else { below() };
+    below.filter(|value| value.as_dict().is_some()).unwrap_or(root)
+}
+
+fn add(inventory: &mut Inventory, source: SourceFile) -> FileId {
+    inventory.files.push(source);
+    (inventory.files.len() - 1) as FileId
+}
+
+fn stored(name: String, dtype: ucl_tensor::DType, shape: Vec<u64>, data: Data) -> Stored {
+    let state = "param".to_owned();
+    Stored { name, state, dtype, shape, at: Mesh::new(), role: Role::Trained, data }
+}
+
+/// The strides of a tensor without holes, in elements.
+pub(crate) fn row_major(shape: &[u64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = strides[dim] * shape[dim].max(1) as i64;
+    }
+    strides
+}

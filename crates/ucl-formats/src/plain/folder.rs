@@ -1,0 +1,186 @@
+//! A folder of weights: one file, or shards with or without an index.
+
+use super::read;
+use crate::inventory::{Framework, Problem, Survey};
+use indexmap::{IndexMap, IndexSet};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Component, Path};
+
+/// An index is never larger, in bytes.
+const LARGEST_INDEX: u64 = 256 << 20;
+
+/// Which file holds which tensor.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: IndexMap<String, String>,
+}
+
+/// Whether a name is that of a file of weights, or of an index of some.
+pub fn is_weight_file(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || is_torch(name)
+}
+
+/// What transformers calls its torch files; other `.bin` and `.pt` files may be anything.
+fn is_torch(name: &str) -> bool {
+    name.starts_with("pytorch_model")
+        && (name.ends_with(".bin") || name.ends_with(".bin.index.json") || name.ends_with(".pt"))
+}
+
+/// Reads the headers of a folder of weights. Safetensors count before torch files.
+pub fn survey_folder(root: &Path) -> Survey {
+    let mut survey = Survey::default();
+    survey.inventory.root = root.to_owned();
+    let names = match names(root) {
+        Ok(names) => names,
+        Err(problem) => {
+            survey.problems.push(problem);
+            return survey;
+        }
+    };
+    let hugging_face =
+        names.iter().any(|name| name == "config.json" || name.starts_with("adapter_config"));
+    survey.inventory.framework =
+        if hugging_face { Framework::HuggingFace } else { Framework::Files };
+    let safe = names.iter().any(|name| name.contains(".safetensors"));
+    let files = format_files(root, &names, safe, &mut survey);
+    for name in &files {
+        let first = survey.inventory.tensors.len();
+        read(&root.join(name), &mut survey.inventory, &mut survey.problems);
+        debug_assert!(first <= survey.inventory.tensors.len());
+    }
+    twice(&mut survey);
+    let format = if safe { "safetensors" } else { "torch files" };
+    let framework = if hugging_face { "Hugging Face " } else { "" };
+    survey.inventory.kind = match files.len() {
+        1 => format!("{framework}{format}"),
+        count => format!("{framework}{format}, {count} files"),
+    };
+    survey
+}
+
+/// The files to read, sorted; the index decides if there is one.
+fn format_files(root: &Path, names: &[String], safe: bool, survey: &mut Survey) -> Vec<String> {
+    let ours = |name: &&String| if safe { name.contains(".safetensors") } else { is_torch(name) };
+    let (indices, files): (Vec<_>, Vec<_>) =
+        names.iter().filter(ours).cloned().partition(|name| name.ends_with(".index.json"));
+    // A whole model beside its shards: transformers looks for the whole one first.
+    let whole = ["model.safetensors", "pytorch_model.bin"];
+    if let Some(one) = files.iter().find(|name| whole.contains(&name.as_str())) {
+        left_out(&files, std::slice::from_ref(one), survey);
+        return vec![one.clone()];
+    }
+    match indices.as_slice() {
+        [] => {
+            missing_shards(root, &files, &mut survey.problems);
+            files
+        }
+        [index] => indexed(&root.join(index), root, &files, survey),
+        many => {
+            let message = format!("there are {} indices: {}", many.len(), many.join(", "));
+            let problem = Problem::new(root, message).help("Keep the one that is meant.");
+            survey.problems.push(problem);
+            Vec::new()
+        }
+    }
+}
+
+/// The files that an index names, if all is as it says.
+fn indexed(path: &Path, root: &Path, files: &[String], survey: &mut Survey) -> Vec<String> {
+    let index = match read_index(path) {
+        Ok(index) => index,
+        Err(problem) => {
+            survey.problems.push(problem);
+            return files.to_vec();
+        }
+    };
+    let mut named: IndexSet<String> = index.weight_map.values().cloned().collect();
+    let outside = |name: &String| {
+        let mut parts = Path::new(name).components();
+        !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+    };
+    for name in named.iter().filter(|name| outside(name)) {
+        let message = format!("it names {name:?}, which is outside of this folder");
+        survey.problems.push(Problem::new(path, message));
+    }
+    named.retain(|name| !outside(name));
+    let missing: Vec<_> = named.iter().filter(|name| !root.join(name).is_file()).cloned().collect();
+    if !missing.is_empty() {
+        let message = format!("the index names files that are missing: {}", missing.join(", "));
+        survey.problems.push(Problem::new(root, message).help("Download or copy them again."));
+    }
+    named.retain(|name| !missing.contains(name));
+    named.sort();
+    let named: Vec<_> = named.into_iter().collect();
+    left_out(files, &named, survey);
+    named
+}
+
+fn read_index(path: &Path) -> Result<Index, Problem> {
+    let wrong = |error: String| Problem::new(path, format!("the index can't be read: {error}"));
+    let bytes = fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if bytes > LARGEST_INDEX {
+        return Err(wrong(format!("it has {bytes} bytes, too many for an index")));
+    }
+    let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn left_out(files: &[String], named: &[String], survey: &mut Survey) {
+    let out: Vec<_> = files.iter().filter(|name| !named.contains(name)).cloned().collect();
+    if !out.is_empty() {
+        survey
+            .inventory
+            .notes
+            .push(format!("Not read, since the model is in other files: {}.", out.join(", ")));
+    }
+}
+
+/// `model-00002-of-00005.safetensors` says how many there should be.
+fn missing_shards(root: &Path, files: &[String], problems: &mut Vec<Problem>) {
+    let mut series: IndexMap<(&str, &str, &str), IndexSet<u64>> = IndexMap::new();
+    for name in files {
+        let Some((stem, suffix)) = name.split_once('.') else { continue };
+        let Some((stem, count)) = stem.rsplit_once("-of-") else { continue };
+        let Some((stem, number)) = stem.rsplit_once('-') else { continue };
+        let numbers = series.entry((stem, count, suffix)).or_default();
+        numbers.extend(number.parse::<u64>());
+    }
+    for ((stem, count, suffix), here) in series {
+        let Ok(expected) = count.parse::<u64>() else { continue };
+        let width = count.len();
+        let absent: Vec<_> = (1..=expected.min(1 << 16))
+            .filter(|number| !here.contains(number))
+            .map(|number| format!("{stem}-{number:0width$}-of-{count}.{suffix}"))
+            .collect();
+        if !absent.is_empty() {
+            let message = format!("of {expected} shards some are missing: {}", absent.join(", "));
+            problems.push(Problem::new(root, message).help("Download or copy them again."));
+        }
+    }
+}
+
+/// No tensor stands in two files.
+fn twice(survey: &mut Survey) {
+    let mut seen = IndexMap::new();
+    for tensor in &survey.inventory.tensors {
+        let crate::inventory::Data::Strided { file, .. } = &tensor.data else { continue };
+        if let Some(other) = seen.insert(&tensor.name, *file) {
+            let [here, there] =
+                [*file, other].map(|file| &survey.inventory.files[file as usize].path);
+            let there = there.file_name().unwrap_or_default().to_string_lossy();
+            let message = format!("`{}` is in {there} too", tensor.name);
+            survey.problems.push(Problem::new(here, message).help("Keep the files of one model."));
+        }
+    }
+}
+
+fn names(root: &Path) -> Result<Vec<String>, Problem> {
+    let unread = |error| Problem::new(root, format!("the folder can't be read: {error}"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).map_err(unread)? {
+        names.push(entry.map_err(unread)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,88 @@
+//! From a path to an inventory: finds out what lies there and lets its reader read it.
+
+use crate::inventory::{Problem, Survey};
+use crate::locate::{Kind, Located, locate};
+use crate::{deepspeed, plain, universal};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A `config.json` is never larger, in bytes.
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
+pub fn survey(path: &Path) -> Survey {
+    let located = match locate(path) {
+        Ok(located) => located,
+        Err(problem) => {
+            let mut survey = Survey::default();
+            survey.inventory.root = path.to_owned();
+            survey.problems.push(problem);
+            return survey;
+        }
+    };
+    let root = &located.root;
+    let mut survey = match located.kind {
+        Kind::DeepSpeed => deepspeed::survey(root),
+        Kind::Universal => universal::survey(root),
+        Kind::Weights => plain::survey_folder(root),
+        Kind::File(_) => plain::survey_file(root),
+        Kind::DeepSpeedUniversal => unread(
+            root,
+            "DeepSpeed's own universal checkpoints",
+            "Give the step that it was made from, beside it.",
+        ),
+        Kind::Megatron => unread(
+            root,
+            "checkpoints of Megatron-LM",
+            "Megatron's own converter can write other formats of the weights.",
+        ),
+        Kind::TorchDistributed => unread(
+            root,
+            "checkpoints of torch.distributed",
+            "`torch.distributed.checkpoint.format_utils` makes a torch file of them.",
+        ),
+    };
+    let mut notes = located.notes.clone();
+    notes.append(&mut survey.inventory.notes);
+    survey.inventory.notes = notes;
+    configure(&located, &mut survey);
+    survey
+}
+
+/// A kind that is known and not read yet.
+fn unread(root: &Path, what: &str, help: &str) -> Survey {
+    let problem = Problem::new(root, format!("this version can't read {what}")).help(help);
+    let mut survey = Survey { problems: vec![problem], ..Survey::default() };
+    survey.inventory.root = root.to_owned();
+    survey.inventory.kind = what.to_owned();
+    survey
+}
+
+/// Reads the `config.json` that goes with a checkpoint.
+fn configure(located: &Located, survey: &mut Survey) {
+    let Some(path) = &located.config else { return };
+    let problem = |message: String| {
+        Problem::new(path, message).help("Move it away if it is not the model's.")
+    };
+    let read = || {
+        let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if bytes > LARGEST_CONFIG {
+            return Err(format!("it has {bytes} bytes, too many for a config"));
+        }
+        let text = fs::read(path).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
+    };
+    match read() {
+        Ok(Value::Object(config)) => {
+            survey.inventory.documents.insert("config".to_owned(), config);
+            let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+            survey
+                .inventory
+                .notes
+                .push(format!("config.json was read from {}.", folder.to_string_lossy()));
+        }
+        Ok(_) => survey.problems.push(problem("it is not a JSON object".to_owned())),
+        Err(message) => survey.problems.push(problem(format!("it can't be read: {message}"))),
+    }
+}
