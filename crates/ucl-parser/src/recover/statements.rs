@@ -1,0 +1,121 @@
+//! Statements that are none.
+
+use super::draft::{Draft, Patch};
+use super::mistake::{Mistake, mended, mistake};
+use super::stop::unread;
+use super::{indent, line_start};
+use crate::grammar::{Rule, read};
+use crate::tokens::{Token, words};
+use std::collections::BTreeSet;
+use ucl_ir::Diagnostic;
+
+/// How many mistakes are shown in statements; what is left out after that is left out silently.
+const MOST: usize = 64;
+
+/// Reports every statement that the grammar swallowed, and mends it or takes it out.
+pub(crate) fn mend_statements(draft: &mut Draft, found: &mut Vec<Diagnostic>) {
+    let mut seen = BTreeSet::new();
+    // Each round mends or removes at least one token, so this ends.
+    loop {
+        let swallowed = swallowed(draft.text());
+        if swallowed.is_empty() {
+            return;
+        }
+        let mut patches = Vec::new();
+        for (rule, start, end) in swallowed {
+            let text = &draft.text()[start..end];
+            let indent = indent(draft.text(), start);
+            let first = mistake(rule, text, indent).filter(|_| seen.len() < MOST);
+            let Some((at, mistake)) = first else {
+                patches.push(Patch::erase(draft.text(), start, end));
+                continue;
+            };
+            let place = draft.span(start + at, start + at).start;
+            let mut mends = mistake.patches.clone();
+            if seen.insert(place) {
+                found.push(diagnostic(draft, start, mistake));
+            } else {
+                // Mending did not help, and what is wrong here was said.
+                mends.clear();
+            }
+            if mends.is_empty() {
+                mends.push(take_out(rule, text, at, indent));
+            }
+            patches.extend(mends.into_iter().map(|patch| Patch {
+                start: start + patch.start,
+                end: start + patch.end,
+                text: patch.text,
+            }));
+        }
+        draft.mend(patches);
+    }
+}
+
+/// What the grammar swallowed, with the rule that it should have matched.
+fn swallowed(text: &str) -> Vec<(Rule, usize, usize)> {
+    let Ok(pairs) = read(Rule::file, text) else { return Vec::new() };
+    let bad = pairs.flatten().filter_map(|pair| {
+        let place = pair.as_span();
+        Some((strict(pair.as_rule())?, place.start(), place.end()))
+    });
+    bad.collect()
+}
+
+fn strict(rule: Rule) -> Option<Rule> {
+    Some(match rule {
+        Rule::bad_declaration => Rule::strict_file,
+        Rule::bad_model_item => Rule::strict_model,
+        Rule::bad_each_item => Rule::strict_each,
+        Rule::bad_from_line => Rule::strict_from,
+        Rule::bad_view_item => Rule::strict_view,
+        Rule::bad_layout_item => Rule::strict_layout,
+        Rule::bad_test_item => Rule::strict_test,
+        _ => return None,
+    })
+}
+
+fn diagnostic(draft: &Draft, start: usize, mistake: Mistake) -> Diagnostic {
+    let mut diagnostic = Diagnostic::new(mistake.code, mistake.message);
+    for (from, to, label) in mistake.labels {
+        diagnostic = diagnostic.at(draft.span(start + from, start + to), label);
+    }
+    Diagnostic { help: mistake.help, ..diagnostic }
+}
+
+/// As little as has to go for the rest to be read: the end of the statement, the statement in front
+/// of the place, both, or everything.
+fn take_out(rule: Rule, text: &str, at: usize, most: usize) -> Patch {
+    let starts = statement_starts(text, &words(text), most);
+    let end = starts.iter().copied().find(|&start| start > at).unwrap_or(text.len());
+    let this = starts.iter().copied().rfind(|&start| start <= at).unwrap_or(0);
+    let last = starts.iter().copied().rfind(|&start| start < at).unwrap_or(0);
+    for (from, to) in [(at, end), (this, end), (last, at), (last, end)] {
+        let patch = Patch::erase(text, from, to);
+        let rest = unread(rule, &mended(text, std::slice::from_ref(&patch)));
+        let changes = from < to && !text[from..to].trim().is_empty();
+        if changes && rest.is_none_or(|rest| text.len() - rest > end.max(at)) {
+            return patch;
+        }
+    }
+    Patch::erase(text, 0, text.len())
+}
+
+/// Where statements begin, going by the lines: what is not indented more than the first and is not
+/// in a block.
+pub(super) fn statement_starts(text: &str, tokens: &[Token], most: usize) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut depth = 0_usize;
+    for token in tokens {
+        let line = line_start(text, token.start);
+        let first = line > 0 && text[line..token.start].trim().is_empty();
+        if first && depth == 0 && indent(text, token.start) <= most {
+            starts.push(token.start);
+        }
+        match token.text(text) {
+            "{" => depth += 1,
+            "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    starts
+}

@@ -1,0 +1,468 @@
+//! The model: dims and parameters of its ancestors and its own, in forward order.
+
+use super::report::Report;
+use super::{Chain, lower};
+use crate::ast::{self, DimValue, EachItem, ModelItem};
+use indexmap::IndexMap;
+use std::collections::HashSet;
+use ucl_ir::{Atoms, Binding, Diagnostic, Dim, DimDef, Model, Param, Span, Sum};
+
+/// A parameter, or what an `each` holds.
+enum Node {
+    Param(Param),
+    Each(String, Vec<Node>),
+}
+
+pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
+    let mut merge = Merge { report, own: false, dims: IndexMap::new(), nodes: Vec::new() };
+    let mut bindings = Vec::new();
+    let mut span = Span::default();
+    for (file, own) in chain.from_root() {
+        let Some(model) = &file.model else { continue };
+        merge.own = own;
+        merge.dims(model);
+        merge.drop(model);
+        merge.params(model);
+        merge.require(model);
+        let blocks = model.items.iter().filter_map(|item| match item {
+            ModelItem::From(from) => Some(from),
+            _ => None,
+        });
+        self::bindings(blocks, own, &mut bindings, merge.report);
+        span = model.name.span;
+    }
+    merge.break_cycles();
+    let before = merge.nodes.iter().take_while(|node| matches!(node, Node::Param(_))).count();
+    let mut params = Vec::new();
+    for (number, node) in merge.nodes.iter().enumerate() {
+        flatten(node, number < before, &mut params);
+    }
+    let dims = merge.dims.into_values().collect();
+    let ancestors = chain.ancestors.clone();
+    let model = Model { name: chain.name.clone(), ancestors, dims, params, bindings, span };
+    tied(&model, report);
+    model
+}
+
+/// What a copy is a copy of has to be there.
+fn tied(model: &Model, report: &mut Report) {
+    for param in &model.params {
+        let Some(original) = &param.tied else { continue };
+        if model.param(original).is_none() || *original == param.path {
+            let known = model.params.iter().map(|p| p.path.as_str()).filter(|p| *p != param.path);
+            report.unknown_at(
+                &format!("the model `{}`, in which `{}` is tied to it,", model.name, param.path),
+                "parameter",
+                original,
+                param.span,
+                known,
+            );
+        }
+    }
+}
+
+fn flatten(node: &Node, before_each: bool, params: &mut Vec<Param>) {
+    match node {
+        Node::Param(param) => params.push(Param { before_each, ..param.clone() }),
+        Node::Each(_, nodes) => nodes.iter().for_each(|node| flatten(node, before_each, params)),
+    }
+}
+
+/// Adds the lines of `from` blocks; of two for the same name and document the later one counts.
+pub(super) fn bindings<'a>(
+    blocks: impl IntoIterator<Item = &'a ast::From>,
+    own: bool,
+    bindings: &mut Vec<Binding>,
+    report: &mut Report,
+) {
+    let mut here: Vec<(ucl_ir::Document, &ast::Name)> = Vec::new();
+    for block in blocks {
+        for (name, expr) in &block.lines {
+            let document = block.document.value;
+            let twice = here.iter().find(|(doc, other)| *doc == document && other.value == name.value);
+            if let (Some((_, first)), true) = (twice, own) {
+                report.twice("line", &format!("{} =", name.value), first.span, name.span);
+            }
+            here.push((document, name));
+            let binding = Binding {
+                document,
+                name: name.value.clone(),
+                expr: lower::expr(expr),
+                span: name.span,
+            };
+            let known =
+                bindings.iter_mut().find(|b| b.document == document && b.name == binding.name);
+            match known {
+                Some(known) => *known = binding,
+                None => bindings.push(binding),
+            }
+        }
+    }
+}
+
+/// A model while its files are read, the root's first.
+struct Merge<'a> {
+    report: &'a mut Report,
+    /// Whether the file at hand is the one that is compiled; the others are checked on their own.
+    own: bool,
+    dims: IndexMap<String, Dim>,
+    nodes: Vec<Node>,
+}
+
+impl Merge<'_> {
+    /// Declared names first, then those that only stand on the right of a `=`.
+    fn dims(&mut self, model: &ast::Model) {
+        let lists = || {
+            model.items.iter().filter_map(|item| match item {
+                ModelItem::Dims(list) => Some(list),
+                _ => None,
+            })
+        };
+        let mut here: IndexMap<&str, Span> = IndexMap::new();
+        for decl in lists().flatten() {
+            let name = &decl.name;
+            if let (Some(first), true) = (here.insert(&name.value, name.span), self.own) {
+                self.report.twice("dim", &name.value, first, name.span);
+            }
+            let def = match &decl.def {
+                None => DimDef::Atom(None),
+                Some(DimValue::Size(size)) => DimDef::Atom(Some(size.value)),
+                Some(DimValue::Sum(sum)) => DimDef::Composite(lower::sum(sum)),
+            };
+            let dim = Dim { name: name.value.clone(), def, span: name.span };
+            self.dims.insert(name.value.clone(), dim);
+        }
+        for decl in lists().flatten() {
+            if let Some(DimValue::Sum(sum)) = &decl.def {
+                for (name, span) in names_in(sum) {
+                    self.dims.entry(name.to_owned()).or_insert_with(|| Dim {
+                        name: name.to_owned(),
+                        def: DimDef::Atom(None),
+                        span,
+                    });
+                }
+            }
+        }
+    }
+
+    fn drop(&mut self, model: &ast::Model) {
+        for item in &model.items {
+            let ModelItem::Drop(paths) = item else { continue };
+            for path in paths {
+                if !remove(&mut self.nodes, &path.value) && self.own {
+                    let known = paths_in(&self.nodes);
+                    let owner = format!("what `{}` extends", model.name.value);
+                    let known = known.iter().map(String::as_str);
+                    self.report.unknown(&owner, "parameter", path, known);
+                }
+            }
+        }
+    }
+
+    fn require(&mut self, model: &ast::Model) {
+        for item in &model.items {
+            let ModelItem::Require(paths) = item else { continue };
+            for path in paths {
+                let mut met = false;
+                visit(&mut self.nodes, &mut |param| {
+                    if param.is_under(&path.value) {
+                        param.optional = false;
+                        met = true;
+                    }
+                });
+                if !met && self.own {
+                    let known = paths_in(&self.nodes);
+                    let owner = format!("the model `{}`", model.name.value);
+                    let known = known.iter().map(String::as_str);
+                    self.report.unknown(&owner, "parameter", path, known);
+                }
+            }
+        }
+    }
+
+    /// New parameters follow what their block has; what stands before an `each` stays before it.
+    fn params(&mut self, model: &ast::Model) {
+        let known = self.nodes.len();
+        let mut nodes = std::mem::take(&mut self.nodes);
+        let mut inherited = known;
+        let mut waiting = Vec::new();
+        for item in &model.items {
+            match item {
+                ModelItem::Param(param) => waiting.extend(self.param(param, &[], &nodes)),
+                ModelItem::Each(each) => {
+                    let at = nodes[..inherited].iter().position(|node| is_each(node, each));
+                    let Some(at) = at else {
+                        nodes.append(&mut waiting);
+                        let inner = self.each(each, &[], &nodes);
+                        nodes.push(inner);
+                        continue;
+                    };
+                    let inner = self.each(each, &[], &nodes);
+                    extend(&mut nodes[at], inner);
+                    inherited += waiting.len();
+                    nodes.splice(at..at, std::mem::take(&mut waiting));
+                }
+                _ => {}
+            }
+        }
+        nodes.append(&mut waiting);
+        self.nodes = nodes;
+        if self.own {
+            self.duplicates(model);
+        }
+    }
+
+    fn each(&mut self, each: &ast::Each, around: &[String], nodes: &[Node]) -> Node {
+        if self.own {
+            match self.dims.get(&each.dim.value).map(|dim| &dim.def) {
+                None => self.unknown_dim(&each.dim),
+                Some(DimDef::Atom(_)) => {}
+                Some(DimDef::Composite(_)) => self.report.say(
+                    Diagnostic::new(
+                        "ucl::dims",
+                        format!("`each {}` needs an atom, but it is a composite", each.dim.value),
+                    )
+                    .at(each.dim.span, "a name for other dims")
+                    .help("nest an `each` for each of its dims"),
+                ),
+            }
+        }
+        let around = [around, std::slice::from_ref(&each.dim.value)].concat();
+        let mut inside: Vec<Node> = Vec::new();
+        for item in &each.items {
+            match item {
+                EachItem::Param(param) => inside.extend(self.param(param, &around, nodes)),
+                EachItem::Each(inner) => inside.push(self.each(inner, &around, nodes)),
+            }
+        }
+        Node::Each(each.dim.value.clone(), inside)
+    }
+
+    /// A parameter and its bias.
+    fn param(&mut self, decl: &ast::Param, each: &[String], nodes: &[Node]) -> Vec<Node> {
+        if self.own
+            && let Some(first) = find(nodes, &decl.path.value)
+            && first.span.source != decl.span.source
+        {
+            self.report.say(
+                Diagnostic::new(
+                    "ucl::duplicate",
+                    format!("parameter `{}` is there already", decl.path.value),
+                )
+                .at(decl.path.span, "again here")
+                .at(first.span, "inherited from here")
+                .help(format!("to replace it, write `drop {}` too", decl.path.value)),
+            );
+            return Vec::new();
+        }
+        let mut param = Param {
+            path: decl.path.value.clone(),
+            each: each.to_vec(),
+            dims: self.param_dims(&decl.path, each, &decl.dims),
+            optional: decl.optional,
+            tied: decl.tied.as_ref().map(|name| name.value.clone()),
+            before_each: false,
+            span: decl.span,
+        };
+        let bias = decl.bias.as_ref().map(|bias| Param {
+            path: format!("{}.bias", decl.path.value),
+            dims: self.param_dims(&decl.path, each, &bias.dims),
+            optional: bias.optional || decl.optional,
+            tied: None,
+            span: bias.span,
+            ..param.clone()
+        });
+        if let Some(bias) = &bias {
+            // So that the two can be told apart by their places.
+            param.span.end = bias.span.start.max(param.span.start);
+        }
+        [Some(param), bias].into_iter().flatten().map(Node::Param).collect()
+    }
+
+    /// The dims of a parameter: known, products, every atom once.
+    fn param_dims(&mut self, path: &ast::Name, each: &[String], dims: &[ast::Name]) -> Vec<String> {
+        if self.own {
+            let mut seen: HashSet<String> = each.iter().cloned().collect();
+            let composites = composites(&self.dims);
+            let atoms = Atoms::new(&composites);
+            for dim in dims {
+                if !self.dims.contains_key(&dim.value) {
+                    self.unknown_dim(dim);
+                } else if has_cycle(&composites, &dim.value) {
+                    // Said where it is declared.
+                } else if atoms.alternatives(&[ucl_ir::Factor::Name(dim.value.clone())]).map_or(0, |a| a.len()) != 1 {
+                    self.report.say(
+                        Diagnostic::new(
+                            "ucl::dims",
+                            format!("`{}` is over `{}`, which is a sum", path.value, dim.value),
+                        )
+                        .at(dim.span, "a sum of dims")
+                        .help("parameters are over atoms and products; sums belong into the shapes of views"),
+                    );
+                } else {
+                    for atom in atoms.flatten([&dim.value]) {
+                        if !seen.insert(atom.clone()) {
+                            self.report.say(
+                                Diagnostic::new(
+                                    "ucl::dims",
+                                    format!("`{}` has the dim `{atom}` twice", path.value),
+                                )
+                                .at(dim.span, "it is here already")
+                                .help("name the second one differently: a dim stands once in a parameter"),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        dims.iter().map(|dim| dim.value.clone()).collect()
+    }
+
+    fn unknown_dim(&mut self, dim: &ast::Name) {
+        let known: Vec<&str> = self.dims.keys().map(String::as_str).collect();
+        self.report.unknown("the model", "dim", dim, known);
+    }
+
+    /// Parameters of this file that are declared twice in it.
+    fn duplicates(&mut self, model: &ast::Model) {
+        let mut seen: IndexMap<String, Span> = IndexMap::new();
+        let mut again = Vec::new();
+        visit(&mut self.nodes, &mut |param| {
+            if param.span.source == model.span.source
+                && let Some(first) = seen.insert(param.path.clone(), param.span)
+            {
+                again.push((param.path.clone(), first, param.span));
+            }
+        });
+        for (path, first, second) in again {
+            self.report.twice("parameter", &path, first, second);
+        }
+    }
+
+    /// A composite that is made of itself is said once and counts as an atom from then on.
+    fn break_cycles(&mut self) {
+        loop {
+            let composites = composites(&self.dims);
+            let Some(name) = composites.keys().find(|name| has_cycle(&composites, name)) else { return };
+            let Some(dim) = self.dims.get_mut(name) else { return };
+            dim.def = DimDef::Atom(None);
+            self.report.say(cycle(name, dim.span));
+        }
+    }
+}
+
+/// The dim `name` is part of itself.
+pub(super) fn cycle(name: &str, span: Span) -> Diagnostic {
+    Diagnostic::new("ucl::cycle", format!("the dim `{name}` is part of itself"))
+        .at(span, "declared here")
+        .help("what stands on the right of `=` has to lead to atoms")
+}
+
+/// Whether a composite leads back to itself.
+pub(super) fn has_cycle(composites: &IndexMap<String, Sum>, name: &str) -> bool {
+    fn reaches<'a>(
+        composites: &'a IndexMap<String, Sum>,
+        sum: &'a Sum,
+        name: &str,
+        seen: &mut HashSet<&'a str>,
+    ) -> bool {
+        sum.alternatives.iter().flatten().any(|factor| match factor {
+            ucl_ir::Factor::One => false,
+            ucl_ir::Factor::Group(sum) => reaches(composites, sum, name, seen),
+            ucl_ir::Factor::Name(other) => {
+                other == name
+                    || (seen.insert(other)
+                        && composites
+                            .get(other)
+                            .is_some_and(|sum| reaches(composites, sum, name, seen)))
+            }
+        })
+    }
+    let seen = &mut HashSet::new();
+    composites.get(name).is_some_and(|sum| reaches(composites, sum, name, seen))
+}
+
+/// The names in a sum, with their places.
+pub(super) fn names_in(sum: &ast::Sum) -> Vec<(&str, Span)> {
+    names_of(sum.alternatives.iter().flatten())
+}
+
+/// The names in factors, with their places.
+pub(super) fn names_of<'a>(
+    factors: impl IntoIterator<Item = &'a ast::Factor>,
+) -> Vec<(&'a str, Span)> {
+    let names = factors.into_iter().flat_map(|factor| match &factor.kind {
+        ast::FactorKind::One => Vec::new(),
+        ast::FactorKind::Name(name) => vec![(name.as_str(), factor.span)],
+        ast::FactorKind::Group(sum) => names_in(sum),
+    });
+    names.collect()
+}
+
+fn composites(dims: &IndexMap<String, Dim>) -> IndexMap<String, Sum> {
+    let composites = dims.values().filter_map(|dim| match &dim.def {
+        DimDef::Composite(sum) => Some((dim.name.clone(), sum.clone())),
+        DimDef::Atom(_) => None,
+    });
+    composites.collect()
+}
+
+fn is_each(node: &Node, each: &ast::Each) -> bool {
+    matches!(node, Node::Each(dim, _) if *dim == each.dim.value)
+}
+
+/// Adds what `more` holds to a block; blocks in it for the same dim are extended in turn.
+fn extend(block: &mut Node, more: Node) {
+    let (Node::Each(_, nodes), Node::Each(_, new)) = (block, more) else { return };
+    for node in new {
+        let same = nodes.iter().position(|known| match (known, &node) {
+            (Node::Each(a, _), Node::Each(b, _)) => a == b,
+            _ => false,
+        });
+        match same {
+            Some(at) => extend(&mut nodes[at], node),
+            None => nodes.push(node),
+        }
+    }
+}
+
+/// Removes everything under a path; whether there was anything.
+fn remove(nodes: &mut Vec<Node>, path: &str) -> bool {
+    let mut met = false;
+    nodes.retain_mut(|node| match node {
+        Node::Param(param) => {
+            let under = param.is_under(path);
+            met |= under;
+            !under
+        }
+        Node::Each(_, inner) => {
+            met |= remove(inner, path);
+            !inner.is_empty()
+        }
+    });
+    met
+}
+
+fn visit(nodes: &mut [Node], with: &mut dyn FnMut(&mut Param)) {
+    for node in nodes {
+        match node {
+            Node::Param(param) => with(param),
+            Node::Each(_, inner) => visit(inner, with),
+        }
+    }
+}
+
+fn find<'a>(nodes: &'a [Node], path: &str) -> Option<&'a Param> {
+    nodes.iter().find_map(|node| match node {
+        Node::Param(param) => (param.path == path).then_some(param),
+        Node::Each(_, inner) => find(inner, path),
+    })
+}
+
+fn paths_in(nodes: &[Node]) -> Vec<String> {
+    let paths = nodes.iter().flat_map(|node| match node {
+        Node::Param(param) => vec![param.path.clone()],
+        Node::Each(_, inner) => paths_in(inner),
+    });
+    paths.collect()
+}
