@@ -1,0 +1,124 @@
+//! From names and shapes to parameters: who every stored tensor is, and how large every dim is.
+
+mod atlas;
+mod buffers;
+mod cut;
+mod facts;
+mod identity;
+mod lower;
+mod names;
+mod number;
+mod program;
+mod size;
+
+pub(crate) use atlas::{Atlas, Piece, PieceRole};
+pub(crate) use cut::{Cuts, interval};
+pub(crate) use identity::bind_identity;
+pub(crate) use lower::Lowering;
+pub(crate) use names::claim;
+pub(crate) use number::Scope;
+pub(crate) use facts::scope_numbers;
+pub(crate) use program::{bind_program, is_weight, params_of, unfit_diagnostic};
+pub(crate) use size::{Composites, Sizes};
+
+use crate::params::Param;
+use crate::work::Check;
+use indexmap::IndexMap;
+use std::collections::BTreeMap;
+use ucl_formats::Inventory;
+use ucl_formats::inventory::Role;
+use ucl_ir::{Program, View};
+use ucl_tensor::DType;
+
+/// An inventory whose every tensor is a parameter, or part of some, with numbers.
+pub struct Bound<'a> {
+    /// The checkpoint.
+    pub inventory: &'a Inventory,
+    /// The spec and the view that it was stored in; `None` for the identity model.
+    pub spec: Option<(&'a Program, &'a View)>,
+    /// The layout that served the view, by name.
+    pub layout: Option<String>,
+    /// The parameters that the checkpoint has, in the order of the model.
+    pub params: Vec<Param>,
+    /// Whether the checkpoint is in the tied state.
+    pub tied: bool,
+    /// Names of parameters, with their indices, that the model has and the checkpoint lacks.
+    pub missing: Vec<String>,
+    /// Stored names that the view drops.
+    pub ignored: Vec<String>,
+    /// Sentences for a person: padding kept, sizes not known, copies averaged.
+    pub notes: Vec<String>,
+    /// Stored elements that are padding and dropped, by parameter.
+    pub padding: IndexMap<String, u64>,
+    pub(crate) sizes: Sizes,
+    pub(crate) padded: BTreeMap<String, u64>,
+    /// Which spelling of each rule the checkpoint uses.
+    pub(crate) spellings: BTreeMap<usize, usize>,
+    pub(crate) without_base: Option<String>,
+    pub(crate) atlas: Atlas,
+    pub(crate) buffers: buffers::Buffers,
+    pub(crate) checks: Vec<Check>,
+    /// Roles and own dtypes by parameter and indices of its name.
+    pub(crate) own: IndexMap<(usize, Vec<u64>), Own>,
+}
+
+/// What the model itself knows of a tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) role: Role,
+    /// The type of the model's own weights, where they are stored.
+    pub(crate) dtype: Option<DType>,
+    /// The stored name.
+    pub(crate) name: String,
+}
+
+impl Bound<'_> {
+    /// The sizes of all dims that are known one by one, by name.
+    pub fn dims(&self) -> IndexMap<String, u64> {
+        let mut dims: IndexMap<String, u64> = self
+            .sizes
+            .atoms()
+            .filter(|(name, _)| !name.ends_with('+'))
+            .map(|(name, size)| (name.to_owned(), size))
+            .collect();
+        if let Some((program, _)) = self.spec {
+            let composites = Composites::new(&program.model, None);
+            for dim in &program.model.dims {
+                if composites.get(&dim.name).is_some_and(|sum| sum.alternatives.len() == 1)
+                    && let Some(size) = self.sizes.value(&composites.atoms(&dim.name))
+                {
+                    dims.insert(dim.name.clone(), size);
+                }
+            }
+        }
+        dims
+    }
+
+    /// stored = universal * scale + shift for a target's tensor, by state.
+    pub(crate) fn target_values(
+        &self,
+        program: &Program,
+        view: &View,
+        terms: &[String],
+    ) -> Vec<(String, f64, f64)> {
+        let [term] = terms else { return Vec::new() };
+        if !view.values.iter().any(|rule| rule.param == *term) {
+            return Vec::new();
+        }
+        let (set, mesh) = (BTreeMap::new(), ucl_ir::Mesh::new());
+        let cuts = Cuts { layout: None, mesh: &mesh };
+        let number = |name: &str| facts::bound_number(program, view, self.inventory, cuts, &set, name);
+        self.states()
+            .into_iter()
+            .map(|state| {
+                let (scale, shift) = program::stored_value(view, term, &state, &number);
+                (state, scale, shift)
+            })
+            .collect()
+    }
+
+    /// The states that the checkpoint has, in the order of their first appearance.
+    pub fn states(&self) -> Vec<String> {
+        self.atlas.states()
+    }
+}

@@ -1,0 +1,318 @@
+//! Sizes of dims from whatever says something about them: one system of equations that must agree.
+//!
+//! Unknowns are products of atoms, so that `n d = 32` is worth something while `n` is unknown.
+
+use std::collections::BTreeMap;
+use ucl_ir::{Diagnostic, DimDef, Factor, Model, Span, Sum};
+
+/// A product of atoms, sorted.
+pub(crate) type Monomial = Vec<String>;
+
+/// `Σ factor · product`.
+pub(crate) type Polynomial = Vec<(u64, Monomial)>;
+
+/// A fact: this polynomial has this value.
+#[derive(Clone, Debug)]
+pub(crate) struct Equation {
+    pub(crate) sum: Polynomial,
+    pub(crate) value: u64,
+    /// Who says so, for a person: `dim 0 of "x"`, `num_attention_heads in config`.
+    pub(crate) source: String,
+    pub(crate) span: Option<Span>,
+}
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes {
+    /// The value of a product, and who said so.
+    known: BTreeMap<Monomial, (u64, String)>,
+}
+
+impl Sizes {
+    /// Solves the equations as far as they go; what disagrees is returned with it.
+    pub(crate) fn solve(equations: &[Equation]) -> (Sizes, Vec<Diagnostic>) {
+        let mut sizes = Sizes::default();
+        sizes.known.insert(Vec::new(), (1, String::new()));
+        loop {
+            let before = sizes.known.len();
+            for equation in equations {
+                sizes.learn(equation);
+            }
+            sizes.divide();
+            if sizes.known.len() == before {
+                break;
+            }
+        }
+        let wrong = equations.iter().filter_map(|equation| sizes.contradiction(equation)).collect();
+        (sizes, wrong)
+    }
+
+    /// What follows from the model and from sizes that are simply said.
+    pub(crate) fn said(
+        program: &ucl_ir::Program,
+        set: &BTreeMap<String, u64>,
+    ) -> (Sizes, Vec<Diagnostic>) {
+        let composites = Composites::new(&program.model, None);
+        let fixed = program.model.dims.iter().filter_map(|dim| match dim.def {
+            DimDef::Atom(Some(size)) => Some((&dim.name, size, Some(dim.span))),
+            _ => None,
+        });
+        let known = |name: &&String| program.model.dims.iter().any(|dim| dim.name == **name);
+        let said = set.iter().filter(|(name, _)| known(name)).map(|(name, size)| (name, *size, None));
+        let equations: Vec<Equation> = fixed
+            .chain(said)
+            .map(|(name, value, span)| Equation {
+                sum: composites.polynomial(&[Factor::Name(name.clone())], &str::to_owned),
+                value,
+                source: if span.is_some() { "the model".to_owned() } else { format!("{name}={value}") },
+                span,
+            })
+            .collect();
+        Sizes::solve(&equations)
+    }
+
+    /// The size of an atom.
+    pub(crate) fn atom(&self, atom: &str) -> Option<u64> {
+        self.value(&[atom.to_owned()])
+    }
+
+    /// The value of a product of atoms.
+    pub(crate) fn value(&self, product: &[String]) -> Option<u64> {
+        let mut product = product.to_vec();
+        product.sort();
+        if let Some((value, _)) = self.known.get(&product) {
+            return Some(*value);
+        }
+        self.known.iter().filter(|(part, _)| part.len() > 1).find_map(|(part, (value, _))| {
+            let rest = without(&product, part)?;
+            Some(value * self.by_atoms(&rest)?)
+        }).or_else(|| self.by_atoms(&product))
+    }
+
+    /// All single atoms that are known, by name.
+    pub(crate) fn atoms(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.known.iter().filter(|(product, _)| product.len() == 1).map(|(product, (value, _))| (product[0].as_str(), *value))
+    }
+
+    fn by_atoms(&self, product: &[String]) -> Option<u64> {
+        product.iter().map(|atom| self.known.get(std::slice::from_ref(atom)).map(|known| known.0)).product()
+    }
+
+    /// If all products of the equation but one are known, that one follows.
+    fn learn(&mut self, equation: &Equation) {
+        let mut rest = equation.value;
+        let mut unknown: Option<(u64, &Monomial)> = None;
+        for (factor, product) in &equation.sum {
+            match (self.value(product), &mut unknown) {
+                (Some(value), _) => match rest.checked_sub(factor * value) {
+                    Some(left) => rest = left,
+                    None => return,
+                },
+                (None, None) => unknown = Some((*factor, product)),
+                (None, Some((sum, same))) if *same == product => *sum += factor,
+                (None, Some(_)) => return,
+            }
+        }
+        if let Some((factor, product)) = unknown
+            && rest > 0
+            && rest % factor == 0
+        {
+            self.known.insert(product.clone(), (rest / factor, equation.source.clone()));
+        }
+    }
+
+    /// `k q` and `k` give `q`.
+    fn divide(&mut self) {
+        let mut found = Vec::new();
+        for (product, (value, source)) in &self.known {
+            for (part, (by, _)) in &self.known {
+                if !part.is_empty()
+                    && part.len() < product.len()
+                    && value % by == 0
+                    && let Some(rest) = without(product, part)
+                    && !self.known.contains_key(&rest)
+                {
+                    found.push((rest, (value / by, source.clone())));
+                }
+            }
+        }
+        self.known.extend(found);
+    }
+
+    fn contradiction(&self, equation: &Equation) -> Option<Diagnostic> {
+        let mut sum = 0;
+        for (factor, product) in &equation.sum {
+            sum += factor * self.value(product)?;
+        }
+        if sum == equation.value {
+            return None;
+        }
+        let text = spell(&equation.sum);
+        let others: Vec<String> = equation
+            .sum
+            .iter()
+            .flat_map(|(_, product)| {
+                let whole = self.known.get(product).map(|(value, source)| (spell_product(product), *value, source));
+                let parts = product.iter().filter_map(|atom| {
+                    let (value, source) = self.known.get(std::slice::from_ref(atom))?;
+                    Some((atom.clone(), *value, source))
+                });
+                whole.into_iter().chain(parts).filter(|known| !known.2.is_empty())
+            })
+            .map(|(name, value, source)| format!("{name} = {value} by {source}"))
+            .collect();
+        let mut seen = std::collections::BTreeSet::new();
+        let others: Vec<String> = others.into_iter().filter(|text| seen.insert(text.clone())).collect();
+        let diagnostic = Diagnostic::new(
+            "ucl::bind",
+            format!("`{text}` is {} by {}, but {sum} by the rest: {}", equation.value, equation.source, others.join(", ")),
+        )
+        .help("the files, the config and the spec have to agree: is it the right model, config or --set?");
+        Some(match equation.span {
+            Some(span) => diagnostic.at(span, format!("`{text}` here")),
+            None => diagnostic,
+        })
+    }
+}
+
+/// `product / part`, if it divides.
+fn without(product: &[String], part: &[String]) -> Option<Monomial> {
+    let mut rest = product.to_vec();
+    for atom in part {
+        let at = rest.iter().position(|other| other == atom)?;
+        rest.remove(at);
+    }
+    Some(rest)
+}
+
+fn spell(sum: &Polynomial) -> String {
+    let products: Vec<String> = sum
+        .iter()
+        .map(|(factor, product)| match factor {
+            1 => spell_product(product),
+            factor => format!("{factor} {}", spell_product(product)),
+        })
+        .collect();
+    products.join(" + ")
+}
+
+fn spell_product(product: &[String]) -> String {
+    if product.is_empty() { "1".to_owned() } else { product.join(" ") }
+}
+
+/// Composite dims by name, as a view sees them.
+pub(crate) struct Composites<'a> {
+    view: Option<&'a indexmap::IndexMap<String, Sum>>,
+    model: &'a Model,
+}
+
+impl<'a> Composites<'a> {
+    pub(crate) fn new(model: &'a Model, view: Option<&'a indexmap::IndexMap<String, Sum>>) -> Composites<'a> {
+        Composites { view, model }
+    }
+
+    /// What the name stands for; `None` for an atom.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Sum> {
+        self.view.and_then(|view| view.get(name)).or_else(|| {
+            self.model.dims.iter().find(|dim| dim.name == name).and_then(|dim| match &dim.def {
+                DimDef::Composite(sum) => Some(sum),
+                DimDef::Atom(_) => None,
+            })
+        })
+    }
+
+    /// The number of elements of a product of factors, where `rename` may replace atoms.
+    pub(crate) fn polynomial(&self, factors: &[Factor], rename: &dyn Fn(&str) -> String) -> Polynomial {
+        let mut product: Polynomial = vec![(1, Vec::new())];
+        for factor in factors {
+            let next = match factor {
+                Factor::One => continue,
+                Factor::Name(name) => match self.get(name) {
+                    Some(sum) => self.sum(sum, rename),
+                    None => vec![(1, vec![rename(name)])],
+                },
+                Factor::Group(sum) => self.sum(sum, rename),
+            };
+            product = multiply(&product, &next);
+        }
+        product
+    }
+
+    fn sum(&self, sum: &Sum, rename: &dyn Fn(&str) -> String) -> Polynomial {
+        let mut total = Polynomial::new();
+        for alternative in &sum.alternatives {
+            for (factor, product) in self.polynomial(alternative, rename) {
+                match total.iter_mut().find(|known| known.1 == product) {
+                    Some(known) => known.0 += factor,
+                    None => total.push((factor, product)),
+                }
+            }
+        }
+        total
+    }
+
+    /// The atoms of a dim, outermost first; a dim of a parameter is a product.
+    pub(crate) fn atoms(&self, dim: &str) -> Vec<String> {
+        match self.get(dim).and_then(|sum| sum.alternatives.first()) {
+            None => vec![dim.to_owned()],
+            Some(factors) => factors.iter().flat_map(|factor| match factor {
+                Factor::Name(name) => self.atoms(name),
+                Factor::One => Vec::new(),
+                Factor::Group(sum) => {
+                    sum.alternatives.first().into_iter().flatten().flat_map(|inner| match inner {
+                        Factor::Name(name) => self.atoms(name),
+                        _ => Vec::new(),
+                    }).collect()
+                }
+            }).collect(),
+        }
+    }
+}
+
+fn multiply(a: &Polynomial, b: &Polynomial) -> Polynomial {
+    let mut out = Polynomial::new();
+    for (x, left) in a {
+        for (y, right) in b {
+            let mut product: Monomial = left.iter().chain(right).cloned().collect();
+            product.sort();
+            match out.iter_mut().find(|known| known.1 == product) {
+                Some(known) => known.0 += x * y,
+                None => out.push((x * y, product)),
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn equation(sum: &[(u64, &str)], value: u64) -> Equation {
+        let sum = sum
+            .iter()
+            .map(|(factor, product)| (*factor, product.split_whitespace().map(str::to_owned).collect()))
+            .collect();
+        Equation { sum, value, source: format!("fact {value}"), span: None }
+    }
+
+    #[test]
+    fn products_are_known_before_their_factors() {
+        let (sizes, wrong) = Sizes::solve(&[
+            equation(&[(1, "i k q r"), (2, "i k r")], 64),
+            equation(&[(1, "i k q r")], 32),
+            equation(&[(1, "r")], 2),
+        ]);
+        assert!(wrong.is_empty());
+        assert_eq!(sizes.atom("q"), Some(2));
+        assert_eq!(sizes.atom("k"), None);
+        assert_eq!(sizes.value(&["k".into(), "i".into()]), Some(8));
+    }
+
+    #[test]
+    fn what_disagrees_is_shown_with_both_sources() {
+        let (_, wrong) = Sizes::solve(&[equation(&[(1, "f")], 44), equation(&[(1, "f")], 88)]);
+        assert_eq!(wrong.len(), 1);
+        assert!(wrong[0].message.contains("fact 44") && wrong[0].message.contains("fact 88"));
+    }
+}

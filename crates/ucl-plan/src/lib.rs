@@ -1,0 +1,34 @@
+//! Floor 2: a program and an inventory become a plan: who each stored tensor is, how large every dim
+//! is, which bytes go where, and the proof that none is lost.
+//!
+//! [`bind`] finds the model and binds; [`Plan::new`] plans and proves; a [`Plan`] is [`Work`] for the
+//! executor.
+
+#![forbid(unsafe_code)]
+
+mod algebra;
+mod bind;
+mod explain;
+mod manifest;
+mod params;
+mod plan;
+mod recognise;
+mod report;
+mod shard;
+mod spell;
+mod synth;
+mod target;
+mod universal;
+mod work;
+
+pub use bind::Bound;
+pub use explain::Slice;
+pub use params::{Param, ParamDim};
+pub use plan::{Plan, Totals};
+pub use recognise::{Fit, Recognition, Refusal, Said, bind, recognise};
+pub use report::{Report, StateTotals};
+pub use shard::{Rank, Shards, shard};
+pub use synth::Synth;
+pub use target::{Naming, States, Target, usable_view};
+pub use universal::with_universal_view;
+pub use work::{Check, Loop, Move, MoveRole, TargetFile, TargetTensor, Work};

@@ -1,0 +1,137 @@
+//! The universal folder's `ucl.json`, from a plan and the digests of what it wrote.
+
+use crate::bind::is_weight;
+use crate::plan::Plan;
+use crate::target::Naming;
+use crate::work::Work;
+use indexmap::IndexMap;
+use ucl_formats::inventory::{Group, Optimizer, Role};
+use ucl_formats::universal::{Entry, Manifest, Origin, StateEntry, VERSION};
+
+impl Plan<'_> {
+    /// What `ucl.json` says. `digests` are those of [`Work::tensors`], in order; `spec` is the text of
+    /// the model's spec without inheritance; `extra` are the files that go along.
+    pub fn manifest(&self, digests: &[String], spec: Option<String>, extra: Vec<String>) -> Manifest {
+        let inventory = self.bound.inventory;
+        let mut entries: IndexMap<usize, Entry> = IndexMap::new();
+        let mut order: Vec<usize> = self.item_of.clone();
+        order.sort_unstable();
+        order.dedup();
+        for item in order {
+            let own = self.own(item);
+            entries.insert(
+                item,
+                Entry {
+                    name: self.items[item].name.clone(),
+                    dims: self.items[item].dims.clone(),
+                    shape: self.items[item].shape.clone(),
+                    role: own.map_or(Role::Trained, |own| own.role),
+                    dtype: own.and_then(|own| own.dtype).unwrap_or(ucl_tensor::DType::F32),
+                    aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
+                    states: IndexMap::new(),
+                },
+            );
+        }
+        for ((tensor, item), digest) in self.tensors().iter().zip(&self.item_of).zip(digests) {
+            let Some(entry) = entries.get_mut(item) else { continue };
+            let known = self.own(*item).and_then(|own| own.dtype).is_some();
+            if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
+                entry.dtype = tensor.dtype;
+            }
+            let state = StateEntry {
+                file: self.files()[tensor.file].path.clone(),
+                dtype: tensor.dtype,
+                digest: digest.clone(),
+            };
+            entry.states.insert(tensor.state.clone(), state);
+        }
+        Manifest {
+            format: "ucl.universal".to_owned(),
+            version: VERSION,
+            step: inventory.step,
+            source: self.origin(),
+            model: self.bound.spec.map_or("identity", |(program, _)| &program.model.name).to_owned(),
+            view: match &self.target.naming {
+                Naming::Universal if self.bound.spec.is_some() => "universal".to_owned(),
+                Naming::Universal | Naming::Stored => "stored".to_owned(),
+                Naming::View(name) => name.clone(),
+            },
+            dims: self.bound.dims(),
+            spec,
+            program: None,
+            tensors: entries.into_values().collect(),
+            optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
+            extra,
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        let inventory = self.bound.inventory;
+        match &inventory.universal {
+            Some(manifest) => manifest.source.clone(),
+            None => Origin {
+                kind: inventory.kind.clone(),
+                version: inventory.version.clone(),
+                mesh: inventory.mesh.clone(),
+            },
+        }
+    }
+
+    /// What the model itself knows of an item: by its first term.
+    fn own(&self, item: usize) -> Option<&crate::bind::Own> {
+        let item = &self.items[item];
+        let term = item.terms[0];
+        let param = &self.bound.params[term];
+        let fixed = param.dims[..param.each].iter().map(|dim| {
+            item.unit.iter().find(|unit| unit.0 == dim.name).map_or(0, |unit| unit.1)
+        });
+        self.bound.own.get(&(term, fixed.collect()))
+    }
+
+    fn aliases(&self, name: &str) -> Vec<String> {
+        let aliases = self.bound.inventory.aliases.iter();
+        aliases.filter(|(_, original)| *original == name).map(|(alias, _)| alias.clone()).collect()
+    }
+
+    /// The optimizer's groups under the target's names.
+    fn optimizer(&self, optimizer: &Optimizer) -> Optimizer {
+        let names = self.names();
+        let rename = |name: &String| names.get(name).cloned().unwrap_or_else(|| vec![name.clone()]);
+        let groups = optimizer.groups.iter().map(|group| {
+            let mut params: Vec<String> = Vec::new();
+            for name in group.params.iter().flat_map(rename) {
+                if !params.contains(&name) {
+                    params.push(name);
+                }
+            }
+            Group {
+                hyper: group.hyper.clone(),
+                step: group.step.clone(),
+                steps: group
+                    .steps
+                    .iter()
+                    .flat_map(|(name, step)| rename(name).into_iter().map(|name| (name, step.clone())))
+                    .collect(),
+                params,
+            }
+        });
+        Optimizer { name: optimizer.name.clone(), groups: groups.collect() }
+    }
+
+    /// From stored names to the target's tensors that hold their elements, in the target's order.
+    pub fn names(&self) -> IndexMap<String, Vec<String>> {
+        let mut names: IndexMap<String, Vec<String>> = IndexMap::new();
+        for (tensor, item) in self.tensors().iter().zip(&self.item_of) {
+            for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
+                for (piece, _) in self.bound.atlas.meeting(param, &tensor.state, &component.bounds) {
+                    let stored = &self.bound.inventory.tensors[piece.stored as usize];
+                    let known = names.entry(stored.name.clone()).or_default();
+                    if known.last() != Some(&tensor.name) && !known.contains(&tensor.name) {
+                        known.push(tensor.name.clone());
+                    }
+                }
+            }
+        }
+        names
+    }
+}

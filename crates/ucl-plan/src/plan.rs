@@ -1,0 +1,403 @@
+//! The plan: which bytes go where, proven before any is read.
+
+use crate::algebra::{Bounds, Component, address, clip, flat_components, times, total, volume, weight};
+use crate::bind::{Bound, Piece, PieceRole, is_weight};
+use crate::params::Param;
+use crate::target::{Item, States, Target, items};
+use crate::work::{Check, Loop, Move, MoveRole, TargetFile, TargetTensor, Work};
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::path::PathBuf;
+use ucl_formats::safetensors::{Unwritable, layout};
+use ucl_ir::Diagnostic;
+use ucl_tensor::DType;
+
+/// A conversion, planned and proven.
+pub struct Plan<'a> {
+    /// What is converted.
+    pub bound: Bound<'a>,
+    /// Into what.
+    pub target: Target,
+    /// Counts for a person.
+    pub totals: Totals,
+    sources: Vec<PathBuf>,
+    files: Vec<TargetFile>,
+    tensors: Vec<TargetTensor>,
+    pub(crate) items: Vec<Item>,
+    /// For each tensor, its item.
+    pub(crate) item_of: Vec<usize>,
+}
+
+/// What a plan adds up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Boxes that are moved.
+    pub moves: u64,
+    /// Boxes that are compared only.
+    pub compared: u64,
+    /// Bytes of the source that are moved or compared.
+    pub bytes_read: u64,
+    /// Bytes of tensors that are written.
+    pub bytes_written: u64,
+    /// Stored elements that are padding and dropped.
+    pub padding: u64,
+    /// Tensors written, over all states.
+    pub tensors: u64,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans, and proves that every element of every target tensor is written exactly once and that no
+    /// element of a state that is written goes nowhere.
+    ///
+    /// # Errors
+    /// What cannot be written, or would be lost; names the tensor and the first element.
+    pub fn new(bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Vec<Diagnostic>> {
+        let items = items(&bound, &target.naming)?;
+        let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
+        let mut plan = Plan {
+            bound,
+            target,
+            totals: Totals::default(),
+            sources,
+            files: Vec::new(),
+            tensors: Vec::new(),
+            items,
+            item_of: Vec::new(),
+        };
+        plan.choose()?;
+        plan.nothing_lost()?;
+        plan.count();
+        Ok(plan)
+    }
+
+    /// Which items are written in which states.
+    fn choose(&mut self) -> Result<(), Vec<Diagnostic>> {
+        let states = self.bound.states();
+        let mut wrong = Vec::new();
+        let mut chosen: Vec<(String, Vec<(usize, TargetTensor)>)> = Vec::new();
+        for state in &states {
+            let weights = is_weight(state);
+            if self.target.states == States::Weights && !weights {
+                continue;
+            }
+            let mut of_state = Vec::new();
+            for (number, item) in self.items.iter().enumerate() {
+                if state == "param" && self.covered(item, "fp32") == Cover::Whole {
+                    continue;
+                }
+                match self.covered(item, state) {
+                    Cover::None => {}
+                    Cover::Whole => of_state.push((number, self.tensor(item, state))),
+                    Cover::Part(_) if state == "fp32" && self.covered(item, "param") == Cover::Whole => {}
+                    Cover::Part(why) => wrong.push(
+                        Diagnostic::new("ucl::cover", format!("{:?} ({state}): {why}", item.name))
+                            .help("the checkpoint is incomplete, or the spec is not the one that it was written by"),
+                    ),
+                }
+            }
+            chosen.push((state.clone(), of_state));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        for (state, of_state) in chosen {
+            if let Err(unwritable) = self.arrange(&state, of_state) {
+                wrong.push(Diagnostic::new("ucl::write", unwritable.to_string()));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Lays the tensors of a state out over files.
+    fn arrange(&mut self, state: &str, tensors: Vec<(usize, TargetTensor)>) -> Result<(), Unwritable> {
+        let mut shards: Vec<Vec<(usize, TargetTensor)>> = Vec::new();
+        let mut bytes = 0;
+        for (item, tensor) in tensors {
+            let size = tensor.len() * tensor.dtype.size_bytes();
+            if shards.is_empty() || (bytes > 0 && bytes + size > self.target.max_file_bytes) {
+                shards.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += size;
+            if let Some(shard) = shards.last_mut() {
+                shard.push((item, tensor));
+            }
+        }
+        let count = shards.len();
+        for (number, shard) in shards.into_iter().enumerate() {
+            let entries: Vec<(String, DType, Vec<u64>)> = shard
+                .iter()
+                .map(|(_, tensor)| (tensor.name.clone(), tensor.dtype, tensor.shape.clone()))
+                .collect();
+            let metadata = [("format", "pt"), ("state", state)];
+            let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let layout = layout(&entries, &metadata.into_iter().collect())?;
+            let file = self.files.len();
+            self.files.push(TargetFile {
+                path: format!("{state}-{:05}-of-{count:05}.safetensors", number + 1),
+                len: layout.len,
+                fixed: vec![(0, layout.header)],
+            });
+            for ((item, mut tensor), offset) in shard.into_iter().zip(layout.offsets) {
+                tensor.file = file;
+                tensor.offset = offset;
+                self.tensors.push(tensor);
+                self.item_of.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    fn tensor(&self, item: &Item, state: &str) -> TargetTensor {
+        let first = self.boxes(item, 0..item.shape.iter().product()).into_iter().find_map(|(param, c)| {
+            self.bound.atlas.meeting(param, state, &c.bounds).next().map(|(piece, _)| piece.dtype)
+        });
+        let stored = first.unwrap_or(DType::F32);
+        let dtype = match self.target.dtype {
+            Some(dtype) if is_weight(state) && stored.is_float() => dtype,
+            _ => stored,
+        };
+        TargetTensor { name: item.name.clone(), state: state.to_owned(), dtype, shape: item.shape.clone(), file: 0, offset: 0 }
+    }
+
+    /// The boxes of a range of an item's elements, clipped: by parameter.
+    pub(crate) fn boxes(&self, item: &Item, elements: Range<u64>) -> Vec<(usize, Component)> {
+        let params: Vec<&Param> = item.terms.iter().map(|term| &self.bound.params[*term]).collect();
+        let unit: Vec<(&str, u64)> = item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
+        flat_components(&item.axes, &unit, &params, (elements.start, elements.end))
+            .into_iter()
+            .filter_map(|component| {
+                let param = item.terms[component.term];
+                Some((param, clip(component, &self.bound.params[param])?))
+            })
+            .collect()
+    }
+
+    /// Whether the pieces that count cover an item exactly once.
+    fn covered(&self, item: &Item, state: &str) -> Cover {
+        let mut any = false;
+        let mut whole = true;
+        let mut first_gap = None;
+        for (param, component) in self.boxes(item, 0..item.shape.iter().product()) {
+            let mut counting: Vec<(u64, Bounds)> = Vec::new();
+            for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
+                match piece.role {
+                    PieceRole::Primary | PieceRole::Sum => counting.push((1, shared)),
+                    PieceRole::Average(of) => counting.push((u64::from(of), shared)),
+                    PieceRole::Replica => {}
+                }
+            }
+            any |= !counting.is_empty();
+            // Replicas of a merge each cover the box, so the weight is a multiple.
+            let share = counting.first().map_or(1, |(of, _)| *of);
+            let sums = matches!(self.bound.atlas.meeting(param, state, &component.bounds).next(), Some((p, _)) if p.role == PieceRole::Sum);
+            let found = total(counting.iter().map(|(_, shared)| weight(shared)));
+            let expected = weight(&component.bounds);
+            if !sums && found != times(share, expected) {
+                whole = false;
+                first_gap = first_gap.or_else(|| {
+                    let boxes: Vec<&Bounds> = counting.iter().map(|(_, shared)| shared).collect();
+                    let dims = &self.bound.params[param].dims;
+                    explain(&component.bounds, &boxes, share).map(|why| {
+                        let at: Vec<String> = dims.iter().zip(&why.1).map(|(dim, x)| format!("{}={x}", dim.name)).collect();
+                        format!("the element {} [{}] is stored {} times", self.bound.params[param].path, at.join(" "), why.0)
+                    })
+                });
+            }
+        }
+        match (any, whole) {
+            (_, true) => Cover::Whole,
+            (false, false) => Cover::None,
+            (true, false) => Cover::Part(first_gap.unwrap_or_else(|| "it is not stored exactly once".to_owned())),
+        }
+    }
+
+    /// No element of a state that is written may go nowhere.
+    fn nothing_lost(&self) -> Result<(), Vec<Diagnostic>> {
+        let mut used: std::collections::BTreeMap<(usize, &str), u64> = std::collections::BTreeMap::new();
+        for (tensor, item) in self.tensors.iter().zip(&self.item_of) {
+            for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
+                let moved: u64 = self
+                    .bound
+                    .atlas
+                    .meeting(param, &tensor.state, &component.bounds)
+                    .filter(|(piece, _)| piece.role != PieceRole::Replica)
+                    .map(|(_, shared)| volume(&shared))
+                    .sum();
+                *used.entry((param, tensor.state.as_str())).or_default() += moved;
+            }
+        }
+        let mut wrong = Vec::new();
+        for (param, state) in self.bound.atlas.keys() {
+            let left_out = (self.target.states == States::Weights && !is_weight(state)) || state == "param";
+            let there: u64 = self
+                .bound
+                .atlas
+                .all(param, state)
+                .iter()
+                .filter(|piece| piece.role != PieceRole::Replica)
+                .map(|piece| volume(&piece.bounds))
+                .sum();
+            let moved = used.get(&(param, state)).copied().unwrap_or(0);
+            if !left_out && moved != there {
+                wrong.push(Diagnostic::new(
+                    "ucl::cover",
+                    format!("{} of the {there} elements of `{}` ({state}) would go nowhere", there - moved.min(there), self.bound.params[param].path),
+                ));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn count(&mut self) {
+        let mut totals = Totals { tensors: self.tensors.len() as u64, ..Totals::default() };
+        for tensor in 0..self.tensors.len() {
+            totals.bytes_written += self.tensors[tensor].len() * self.tensors[tensor].dtype.size_bytes();
+            for step in self.window(tensor, 0..self.tensors[tensor].len()) {
+                let elements: u64 = step.loops.iter().map(|one| one.count).product();
+                totals.bytes_read += elements * step.dtype.size_bytes();
+                match step.role {
+                    MoveRole::Equal(_) | MoveRole::Rounded(_) => totals.compared += 1,
+                    _ => totals.moves += 1,
+                }
+            }
+        }
+        totals.padding = self.bound.padding.values().sum();
+        self.totals = totals;
+    }
+
+    fn moves(&self, item: &Item, state: &str, elements: &Range<u64>, rounded: bool, out: &mut Vec<Move>) {
+        let values = item.values.iter().find(|(of, _, _)| of == state);
+        let (target_scale, target_shift) = values.map_or((1.0, 0.0), |(_, scale, shift)| (*scale, *shift));
+        for (param, component) in self.boxes(item, elements.clone()) {
+            for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
+                let role = match piece.role {
+                    PieceRole::Primary if rounded => MoveRole::Rounded(piece.check),
+                    PieceRole::Replica if rounded => MoveRole::Rounded(piece.check),
+                    PieceRole::Average(_) | PieceRole::Sum if rounded => continue,
+                    PieceRole::Primary => MoveRole::Write,
+                    PieceRole::Replica => MoveRole::Equal(piece.check),
+                    PieceRole::Average(of) => MoveRole::Average(of, piece.check),
+                    PieceRole::Sum => MoveRole::Sum,
+                };
+                let scale = piece.scale / target_scale;
+                let shift = piece.shift - target_shift * scale;
+                out.push(strided(piece, &component, &shared, signed(elements.start), role, scale, shift));
+            }
+        }
+    }
+}
+
+/// A move between a source piece and a target box, over what they share.
+pub(crate) fn strided(
+    piece: &Piece,
+    target: &Component,
+    shared: &Bounds,
+    window: i64,
+    role: MoveRole,
+    scale: f64,
+    shift: f64,
+) -> Move {
+    let from = address(piece.base, &piece.bounds, &piece.strides, shared);
+    let to = address(target.base, &target.bounds, &target.strides, shared);
+    let mut loops: SmallVec<[Loop; 6]> = shared
+        .iter()
+        .zip(piece.strides.iter().zip(&target.strides))
+        .map(|((lo, hi), (from, to))| Loop { count: hi - lo, from: *from, to: *to })
+        .filter(|one| one.count > 1)
+        .collect();
+    loops.sort_by_key(|one| std::cmp::Reverse(one.to));
+    let mut fused: SmallVec<[Loop; 6]> = SmallVec::new();
+    for inner in loops {
+        match fused.last_mut() {
+            Some(outer) if outer.from == inner.from * signed(inner.count) && outer.to == inner.to * signed(inner.count) => {
+                *outer = Loop { count: outer.count * inner.count, ..inner };
+            }
+            _ => fused.push(inner),
+        }
+    }
+    Move {
+        role,
+        source: piece.file as usize,
+        dtype: piece.dtype,
+        from: u64::try_from(from).unwrap_or(u64::MAX),
+        to: u64::try_from(to - window).unwrap_or(u64::MAX),
+        loops: fused,
+        scale,
+        shift,
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cover {
+    None,
+    Part(String),
+    Whole,
+}
+
+/// A message is not worth looking through more cells than this.
+const CELLS: u64 = 1 << 20;
+
+/// The first cell of a box that is not covered `share` times, by coordinates between all boundaries.
+fn explain(whole: &Bounds, boxes: &[&Bounds], share: u64) -> Option<(u64, Vec<u64>)> {
+    let cuts: Vec<Vec<u64>> = (0..whole.len())
+        .map(|dim| {
+            let mut cuts: Vec<u64> = boxes.iter().flat_map(|b| [b[dim].0, b[dim].1]).collect();
+            cuts.push(whole[dim].0);
+            cuts.retain(|x| (whole[dim].0..whole[dim].1).contains(x));
+            cuts.sort_unstable();
+            cuts.dedup();
+            cuts
+        })
+        .collect();
+    let counts: Vec<u64> = cuts.iter().map(|cuts| cuts.len() as u64).collect();
+    if counts.iter().product::<u64>() > CELLS {
+        return None;
+    }
+    crate::params::every(&counts).into_iter().find_map(|cell| {
+        let at: Vec<u64> = cell.iter().zip(&cuts).map(|(index, cuts)| cuts[*index as usize]).collect();
+        let inside = |b: &&&Bounds| b.iter().zip(&at).all(|((lo, hi), x)| (lo..hi).contains(&x));
+        let times = boxes.iter().filter(inside).count() as u64;
+        (times != share).then_some((times, at))
+    })
+}
+
+impl Work for Plan<'_> {
+    fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    fn files(&self) -> &[TargetFile] {
+        &self.files
+    }
+
+    fn tensors(&self) -> &[TargetTensor] {
+        &self.tensors
+    }
+
+    fn checks(&self) -> &[Check] {
+        &self.bound.checks
+    }
+
+    fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
+        let mut out = Vec::new();
+        let item = &self.items[self.item_of[tensor]];
+        let state = &self.tensors[tensor].state;
+        self.moves(item, state, &elements, false, &mut out);
+        if state == "fp32" {
+            // A cast target can only be held against a copy of its own type.
+            let dtype = self.tensors[tensor].dtype;
+            let cast = out.iter().any(|step| step.dtype != dtype);
+            let mut copies = Vec::new();
+            self.moves(item, "param", &elements, true, &mut copies);
+            out.extend(copies.into_iter().filter(|step| !cast || step.dtype == dtype));
+        }
+        let order = |step: &Move| matches!(step.role, MoveRole::Equal(_) | MoveRole::Rounded(_));
+        out.sort_by_key(order);
+        out
+    }
+}

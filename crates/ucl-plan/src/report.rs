@@ -1,0 +1,177 @@
+//! A plan for a person: totals, and everything that is not a plain move.
+
+use crate::bind::{PieceRole, is_weight};
+use crate::plan::{Plan, Totals};
+use crate::target::States;
+use crate::work::{MoveRole, Work};
+use indexmap::IndexMap;
+use serde::Serialize;
+
+/// What a plan does.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The model; `identity` without a spec.
+    pub model: String,
+    /// The view that the source is stored in.
+    pub view: Option<String>,
+    /// The layout.
+    pub layout: Option<String>,
+    /// Dims that are known one by one.
+    pub dims: IndexMap<String, u64>,
+    /// Totals.
+    pub totals: Totals,
+    /// By state: tensors, elements, bytes, type.
+    pub states: IndexMap<String, StateTotals>,
+    /// What is dropped, cast, averaged, left out or kept as a copy only; a sentence each.
+    pub lossy: Vec<String>,
+    /// What is compared as it is copied; a sentence each.
+    pub checks: Vec<String>,
+    /// What was proven.
+    pub proofs: Vec<String>,
+    /// Other remarks.
+    pub notes: Vec<String>,
+    /// Bytes read to plan.
+    pub header_bytes: u64,
+    /// Bytes of all files.
+    pub disk_bytes: u64,
+}
+
+/// A state in numbers.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StateTotals {
+    /// Tensors.
+    pub tensors: u64,
+    /// Elements.
+    pub elements: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Element types.
+    pub dtypes: Vec<String>,
+}
+
+impl Plan<'_> {
+    /// What the plan does, for a person.
+    pub fn report(&self) -> Report {
+        let inventory = self.bound.inventory;
+        let mut states: IndexMap<String, StateTotals> = IndexMap::new();
+        for tensor in self.tensors() {
+            let totals = states.entry(tensor.state.clone()).or_default();
+            totals.tensors += 1;
+            totals.elements += tensor.len();
+            totals.bytes += tensor.len() * tensor.dtype.size_bytes();
+            if !totals.dtypes.iter().any(|known| known == tensor.dtype.name()) {
+                totals.dtypes.push(tensor.dtype.name().to_owned());
+            }
+        }
+        Report {
+            model: self.bound.spec.map_or("identity", |(program, _)| &program.model.name).to_owned(),
+            view: self.bound.spec.map(|(_, view)| view.name.clone()),
+            layout: self.bound.layout.clone(),
+            dims: self.bound.dims(),
+            totals: self.totals.clone(),
+            states,
+            lossy: self.lossy(),
+            checks: self.checked(),
+            proofs: self.proofs(),
+            notes: self.bound.notes.iter().chain(&inventory.notes).cloned().collect(),
+            header_bytes: inventory.files.iter().map(|file| file.header_bytes).sum(),
+            disk_bytes: inventory.files.iter().map(|file| file.bytes).sum(),
+        }
+    }
+
+    fn lossy(&self) -> Vec<String> {
+        let mut lossy = Vec::new();
+        for (param, elements) in &self.bound.padding {
+            lossy.push(format!("`{param}`: {elements} stored elements are padding and are dropped"));
+        }
+        let gaps: u64 =
+            self.bound.inventory.buffers.iter().flat_map(|buffer| &buffer.padding).map(|gap| gap.1).sum();
+        if gaps > 0 {
+            lossy.push(format!("{gaps} elements of flat buffers are padding and are dropped"));
+        }
+        let mut casts: IndexMap<String, u64> = IndexMap::new();
+        for number in 0..self.tensors().len() {
+            let tensor = &self.tensors()[number];
+            for step in self.window(number, 0..tensor.len()) {
+                if step.dtype != tensor.dtype && matches!(step.role, MoveRole::Write) {
+                    *casts.entry(format!("{} {} to {}", tensor.state, step.dtype, tensor.dtype)).or_default() += 1;
+                    break;
+                }
+            }
+        }
+        lossy.extend(casts.iter().map(|(cast, count)| format!("{count} tensors are cast: {cast}")));
+        if self.target.states == States::Weights {
+            let left: Vec<String> = self.bound.states().into_iter().filter(|s| !is_weight(s)).collect();
+            if !left.is_empty() {
+                lossy.push(format!("optimizer states are left out: {}", left.join(", ")));
+            }
+        }
+        let merged = self.count_roles(|role| matches!(role, PieceRole::Average(_)));
+        if merged > 0 {
+            lossy.push(format!("{merged} pieces are averaged with their replicas"));
+        }
+        let summed = self.count_roles(|role| matches!(role, PieceRole::Sum));
+        if summed > 0 {
+            lossy.push(format!("{summed} pieces are summed with their parts"));
+        }
+        if !self.bound.ignored.is_empty() {
+            lossy.push(format!("{} tensors are ignored by the spec: {}", self.bound.ignored.len(), first(&self.bound.ignored)));
+        }
+        let aliases: Vec<String> = self.bound.inventory.aliases.keys().cloned().collect();
+        if !aliases.is_empty() {
+            lossy.push(format!("{} second names are not repeated: {}", aliases.len(), first(&aliases)));
+        }
+        if !self.bound.missing.is_empty() {
+            lossy.push(format!("{} parameters of the model are not in the checkpoint: {}", self.bound.missing.len(), first(&self.bound.missing)));
+        }
+        lossy
+    }
+
+    fn checked(&self) -> Vec<String> {
+        let mut checked = Vec::new();
+        let replicas = self.count_roles(|role| role == PieceRole::Replica);
+        if replicas > 0 {
+            checked.push(format!("{replicas} pieces are replicas and are compared with what is written"));
+        }
+        let masters = self.tensors().iter().filter(|tensor| tensor.state == "fp32").count();
+        let own = self.tensors().iter().enumerate().filter(|(number, tensor)| {
+            tensor.state == "fp32"
+                && self.window(*number, 0..tensor.len()).iter().any(|step| matches!(step.role, MoveRole::Rounded(_)))
+        });
+        let own = own.count();
+        if own > 0 {
+            checked.push(format!("{own} of {masters} master weights are held against the model's own weights, to which they must round"));
+        }
+        checked
+    }
+
+    fn count_roles(&self, wanted: impl Fn(PieceRole) -> bool) -> usize {
+        let keys: Vec<(usize, &str)> = self.bound.atlas.keys().collect();
+        keys.iter()
+            .flat_map(|(param, state)| self.bound.atlas.all(*param, state))
+            .filter(|piece| wanted(piece.role))
+            .count()
+    }
+
+    fn proofs(&self) -> Vec<String> {
+        let mut proofs = vec![format!(
+            "every element of {} tensors is written exactly once, and none of the source's goes nowhere",
+            self.tensors().len()
+        )];
+        let buffers = &self.bound.inventory.buffers;
+        if !buffers.is_empty() {
+            let elements: u64 = buffers.iter().map(|buffer| buffer.len).sum();
+            proofs.push(format!(
+                "every one of the {elements} elements of {} flat buffers is a parameter's or padding, once",
+                buffers.len()
+            ));
+        }
+        proofs
+    }
+}
+
+fn first(names: &[String]) -> String {
+    let listed: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
+    let more = names.len() - listed.len();
+    if more > 0 { format!("{} and {more} more", listed.join(", ")) } else { listed.join(", ") }
+}

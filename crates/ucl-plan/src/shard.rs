@@ -1,0 +1,180 @@
+//! A model cut over a mesh: what every rank holds, from a spec and sizes alone.
+
+use crate::algebra::{Component, clip, flat_components};
+use crate::bind::{Composites, Cuts, Piece, PieceRole, Scope, Sizes, params_of, scope_numbers};
+use crate::params::{Param, every};
+use crate::plan::strided;
+use crate::spell::Speller;
+use crate::target::{Item, usable_view};
+use crate::work::{Move, MoveRole};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use ucl_ir::{Diagnostic, Layout, Mesh, Program, View};
+use ucl_tensor::DType;
+
+/// What every rank of a mesh holds.
+pub struct Shards {
+    /// The parameters, whole.
+    pub params: Vec<Param>,
+    /// The ranks, the last axis fastest.
+    pub ranks: Vec<Rank>,
+}
+
+/// One rank of a mesh.
+pub struct Rank {
+    /// Its coordinates.
+    pub at: Mesh,
+    /// Its tensors: names and local shapes, in the order of the model.
+    pub tensors: Vec<(String, Vec<u64>)>,
+    items: Vec<Item>,
+}
+
+/// Cuts a model over a mesh by the named view and the layout that serves it.
+///
+/// # Errors
+/// The view does not spell the model, a size does not follow, or the mesh does not fit.
+pub fn shard(
+    program: &Program,
+    view: &str,
+    set: &BTreeMap<String, u64>,
+    mesh: &Mesh,
+    tied: bool,
+) -> Result<Shards, Vec<Diagnostic>> {
+    let view = usable_view(program, view)?;
+    let layout = view.layouts.first().and_then(|name| program.layouts.get(name));
+    let cuts = Cuts { layout, mesh };
+    let (sizes, wrong) = Sizes::said(program, set);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let composites = Composites::new(&program.model, None);
+    let there = |path: &str, optional: bool| {
+        let tied_away = tied && program.model.params.iter().any(|p| p.path == path && p.tied.is_some());
+        !tied_away && (!optional || view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path)))
+    };
+    let optional_sizes = |param: &ucl_ir::Param| {
+        !param.optional || (set.contains_key(&param.path) && set[&param.path] > 0)
+    };
+    let wanted = program.model.params.iter().filter(|p| there(&p.path, p.optional) && optional_sizes(p));
+    let (params, wrong) = params_of(wanted, &composites, &sizes);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let padded = padded(program, view, layout, set, cuts, &sizes)?;
+    let copy_tied = layout.and_then(|layout| layout.copy_tied.as_ref()).is_some_and(|cond| {
+        Scope { numbers: &scope_numbers(set, cuts), document: None }.holds(cond)
+    });
+    let axes: Vec<&String> = mesh.keys().collect();
+    let counts: Vec<u64> = mesh.values().copied().collect();
+    let mut ranks = Vec::new();
+    for at in every(&counts) {
+        let at: Mesh = axes.iter().map(|axis| (*axis).clone()).zip(at).collect();
+        let speller = Speller {
+            program,
+            view,
+            cuts,
+            sizes: &sizes,
+            padded: &padded,
+            params: &params,
+            tied,
+            copy_tied,
+            rank: &at,
+            spellings: None,
+            without_base: None,
+        };
+        let mut items = speller.items()?;
+        items.sort_by(|a, b| a.order.cmp(&b.order));
+        let tensors = items.iter().map(|item| (item.name.clone(), item.shape.clone())).collect();
+        ranks.push(Rank { at, tensors, items });
+    }
+    Ok(Shards { params, ranks })
+}
+
+/// The padded extents by the layout's formulas.
+fn padded(
+    program: &Program,
+    view: &View,
+    layout: Option<&Layout>,
+    set: &BTreeMap<String, u64>,
+    cuts: Cuts<'_>,
+    sizes: &Sizes,
+) -> Result<BTreeMap<String, u64>, Vec<Diagnostic>> {
+    let mesh = scope_numbers(set, cuts);
+    let nothing = serde_json::Map::new();
+    let numbers = |name: &str| {
+        mesh(name).or_else(|| {
+            let binding = program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
+            Scope { numbers: &mesh, document: Some(&nothing) }.eval(&binding.expr)
+        })
+    };
+    let mut padded = BTreeMap::new();
+    for pad in layout.map_or(&[][..], |layout| &layout.pads) {
+        let Some(size) = sizes.atom(&pad.dim) else { continue };
+        let unit = Scope { numbers: &numbers, document: None }.eval(&pad.to);
+        match unit.and_then(|unit| u64::try_from(unit).ok()).filter(|unit| *unit > 0) {
+            Some(unit) => {
+                padded.insert(pad.dim.clone(), size.div_ceil(unit) * unit);
+            }
+            None => {
+                return Err(vec![
+                    Diagnostic::new("ucl::fit", format!("to what `{}` is padded does not follow", pad.dim))
+                        .at(pad.span, "from this")
+                        .help("say what is missing with --set NAME=N"),
+                ]);
+            }
+        }
+    }
+    Ok(padded)
+}
+
+impl Shards {
+    /// The moves that make `elements` of a rank's tensor from addresses, for the window that starts
+    /// `window` elements before element 0 of the tensor.
+    ///
+    /// `seed` gives the seed of a parameter.
+    pub fn synthesise(
+        &self,
+        (rank, tensor): (usize, usize),
+        elements: Range<u64>,
+        window: i64,
+        dtype: DType,
+        seed: &dyn Fn(&str) -> u64,
+    ) -> Vec<Move> {
+        let item = &self.ranks[rank].items[tensor];
+        let params: Vec<&Param> = item.terms.iter().map(|term| &self.params[*term]).collect();
+        let unit: Vec<(&str, u64)> = item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
+        flat_components(&item.axes, &unit, &params, (elements.start, elements.end))
+            .into_iter()
+            .filter_map(|component| {
+                let param = params[component.term];
+                let component: Component = clip(component, param)?;
+                let piece = whole(param, dtype);
+                let shared = component.bounds.clone();
+                let role = MoveRole::Synth(seed(&param.path));
+                Some(strided(&piece, &component, &shared, window, role, 1.0, 0.0))
+            })
+            .collect()
+    }
+}
+
+/// A parameter as one dense box whose addresses are its own row-major numbers.
+fn whole(param: &Param, dtype: DType) -> Piece {
+    let mut strides = crate::algebra::Strides::new();
+    let mut next = 1_i64;
+    for dim in param.dims.iter().rev() {
+        strides.insert(0, next);
+        next *= i64::try_from(dim.extent).unwrap_or(1);
+    }
+    Piece {
+        bounds: param.dims.iter().map(|dim| (0, dim.extent)).collect(),
+        base: 0,
+        strides,
+        file: 0,
+        dtype,
+        role: PieceRole::Primary,
+        stored: 0,
+        check: 0,
+        scale: 1.0,
+        shift: 0.0,
+    }
+}

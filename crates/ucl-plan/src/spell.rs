@@ -1,0 +1,191 @@
+//! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
+
+use crate::algebra::Expr;
+use crate::bind::{Composites, Cuts, Lowering, Sizes, interval, unfit_diagnostic};
+use crate::params::{Param, every};
+use crate::target::Item;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use ucl_ir::{Diagnostic, Mesh, Program, Rule, Shard, Template, View};
+
+/// Everything that decides what a rank holds.
+pub(crate) struct Speller<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) view: &'a View,
+    pub(crate) cuts: Cuts<'a>,
+    pub(crate) sizes: &'a Sizes,
+    pub(crate) padded: &'a BTreeMap<String, u64>,
+    pub(crate) params: &'a [Param],
+    pub(crate) tied: bool,
+    /// Whether the last stage keeps a copy of a tied parameter.
+    pub(crate) copy_tied: bool,
+    pub(crate) rank: &'a Mesh,
+    /// Which spelling of each rule to take, where it is not the first that applies.
+    pub(crate) spellings: Option<&'a BTreeMap<usize, usize>>,
+    /// A prefix that the names come without.
+    pub(crate) without_base: Option<&'a str>,
+}
+
+impl Speller<'_> {
+    /// The rank's tensors, in the order of the view's equations.
+    pub(crate) fn items(&self) -> Result<Vec<Item>, Vec<Diagnostic>> {
+        let composites = Composites::new(&self.program.model, Some(&self.view.composites));
+        let blocks = blocks(self.program);
+        let mut items = Vec::new();
+        let mut wrong = Vec::new();
+        for (number, rule) in self.view.rules.iter().enumerate() {
+            let terms: Vec<usize> = rule.terms.iter().filter_map(|term| self.resolve(term)).collect();
+            if terms.is_empty() || !self.is_here(rule) {
+                continue;
+            }
+            if terms.len() < rule.terms.len() {
+                wrong.push(
+                    Diagnostic::new(
+                        "ucl::match",
+                        format!("the checkpoint has only a part of {}", rule.terms.join(", ")),
+                    )
+                    .at(rule.span, "this equation needs all of them"),
+                );
+                continue;
+            }
+            let Some(template) = self.template(number, rule) else { continue };
+            match self.shapes(&composites, rule, &terms) {
+                Ok((axes, shape)) => {
+                    let block = blocks.get(&rule.terms[0]).copied().unwrap_or(0);
+                    self.spell(template, rule, &terms, &axes.into(), &shape, (block, number), &mut items);
+                }
+                Err(diagnostic) => wrong.push(diagnostic),
+            }
+        }
+        if wrong.is_empty() { Ok(items) } else { Err(wrong) }
+    }
+
+    /// The parameter that a term means on this rank; a tied head means its original, where it is
+    /// copied at all.
+    fn resolve(&self, term: &str) -> Option<usize> {
+        let find = |path: &str| self.params.iter().position(|param| param.path == path);
+        find(term).or_else(|| {
+            let param = self.program.model.params.iter().find(|param| param.path == term)?;
+            find(param.tied.as_ref().filter(|_| self.tied && self.copy_tied)?)
+        })
+    }
+
+    fn template<'r>(&self, number: usize, rule: &'r Rule) -> Option<&'r Template> {
+        if let Some(known) = self.spellings.and_then(|spellings| spellings.get(&number)) {
+            return Some(&rule.spellings[*known].template);
+        }
+        // A tied head is a copy; where a framework has a name of its own for the copy, that is its name.
+        let is_copy = self.tied && self.params.iter().all(|param| param.path != rule.terms[0]);
+        let of_copy = rule.spellings.iter().find(|spelling| is_copy && spelling.when_tied);
+        let applies = rule.spellings.iter().find(|spelling| self.tied || !spelling.when_tied);
+        of_copy.or(applies).map(|spelling| &spelling.template)
+    }
+
+    /// Whether a parameter without layers lies on this rank's pipeline stage.
+    fn is_here(&self, rule: &Rule) -> bool {
+        let Some(stage) = self.stage() else { return true };
+        let Some(param) = self.program.model.params.iter().find(|p| p.path == rule.terms[0]) else {
+            return true;
+        };
+        if param.each.contains(&stage.dim) {
+            return true;
+        }
+        let (part, ranks) = (self.cuts.part(stage, self.rank), self.cuts.ranks(stage));
+        if param.before_each { part == 0 } else { part + 1 == ranks }
+    }
+
+    fn stage(&self) -> Option<&Shard> {
+        self.cuts.layout?.shards.iter().find(|shard| shard.stage)
+    }
+
+    /// The order in memory, and the shape that the header shows.
+    fn shapes(
+        &self,
+        composites: &Composites<'_>,
+        rule: &Rule,
+        terms: &[usize],
+    ) -> Result<(Vec<Expr>, Vec<u64>), Diagnostic> {
+        let params: Vec<&Param> = terms.iter().map(|term| &self.params[*term]).collect();
+        let lowering = Lowering {
+            composites,
+            cuts: self.cuts,
+            sizes: self.sizes,
+            padded: self.padded,
+            rank: self.rank,
+            params: &params,
+        };
+        let refused =
+            |unfit| unfit_diagnostic(&unfit, rule, &format!("the target's {}", rule.terms.join(" | ")));
+        let axes = lowering.axes(&rule.shape).map_err(refused)?;
+        let declared = match &rule.declared {
+            Some(declared) => lowering.axes(declared).map_err(refused)?,
+            None => axes.clone(),
+        };
+        let shape = declared.iter().map(Expr::size).collect();
+        Ok((axes, shape))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, each is a part of the item")]
+    fn spell(
+        &self,
+        template: &Template,
+        rule: &Rule,
+        terms: &[usize],
+        axes: &Arc<[Expr]>,
+        shape: &[u64],
+        (block, number): (usize, usize),
+        items: &mut Vec<Item>,
+    ) {
+        let dims: Vec<&str> = template.indices().collect();
+        let mut starts = Vec::new();
+        let mut counts = Vec::new();
+        for dim in &dims {
+            let total = self.sizes.atom(dim).unwrap_or(0);
+            let cut = self.cuts.of(&rule.terms[0], dim);
+            let part = cut.and_then(|cut| {
+                let part = self.cuts.part(cut, self.rank);
+                Some((interval(total, self.cuts.ranks(cut), part, cut.rest)?, cut.global))
+            });
+            let ((lo, hi), global) = part.unwrap_or(((0, total), true));
+            counts.push(hi - lo);
+            starts.push((lo, global));
+        }
+        for local in every(&counts) {
+            let at = |dim: &str| dims.iter().position(|known| *known == dim);
+            let spelled = |dim: &str| {
+                let at = at(dim)?;
+                Some(if starts[at].1 { local[at] + starts[at].0 } else { local[at] })
+            };
+            let Some(name) = template.fill(spelled, |dim| self.sizes.atom(dim)) else { continue };
+            let name = match self.without_base {
+                Some(base) => name.strip_prefix(base).unwrap_or(&name).to_owned(),
+                None => name,
+            };
+            let indices: Vec<u64> = local.iter().zip(&starts).map(|(x, (lo, _))| x + lo).collect();
+            items.push(Item {
+                name,
+                terms: terms.to_vec(),
+                unit: dims.iter().map(|dim| (*dim).to_owned()).zip(indices.iter().copied()).collect(),
+                axes: axes.clone(),
+                shape: shape.to_vec(),
+                dims: Vec::new(),
+                values: Vec::new(),
+                order: (block, indices, number),
+            });
+        }
+    }
+}
+
+/// For each parameter, the number of its run of parameters under the same `each`.
+fn blocks(program: &Program) -> BTreeMap<String, usize> {
+    let params = &program.model.params;
+    let mut block = 0;
+    let mut blocks = BTreeMap::new();
+    for (number, param) in params.iter().enumerate() {
+        if number > 0 && param.each != params[number - 1].each {
+            block += 1;
+        }
+        blocks.insert(param.path.clone(), block);
+    }
+    blocks
+}

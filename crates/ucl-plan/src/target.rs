@@ -1,0 +1,216 @@
+//! What is written: the tensors of a view, whole, in the order of the model.
+
+use crate::algebra::Expr;
+use crate::bind::{Bound, Cuts};
+use crate::params::{Param, every};
+use crate::spell::Speller;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use ucl_ir::{Diagnostic, Mesh, Program, View};
+use ucl_tensor::DType;
+
+/// Whose names the tensors get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// The model's own; the source's where no spec fits.
+    Universal,
+    /// The source's, at full size.
+    Stored,
+    /// A view's.
+    View(String),
+}
+
+/// Which states are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum States {
+    /// Weights and optimizer states.
+    All,
+    /// Weights alone.
+    Weights,
+}
+
+/// What to make of a bound checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Names.
+    pub naming: Naming,
+    /// The type of the weights; `None` leaves them as they are.
+    pub dtype: Option<DType>,
+    /// States.
+    pub states: States,
+    /// The most bytes of data in one file.
+    pub max_file_bytes: u64,
+}
+
+/// A tensor of the target, in whatever states there are.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) name: String,
+    /// The parameters that it is made of.
+    pub(crate) terms: Vec<usize>,
+    /// Indices that are in its name.
+    pub(crate) unit: Vec<(String, u64)>,
+    pub(crate) axes: Arc<[Expr]>,
+    pub(crate) shape: Vec<u64>,
+    /// The dims of its shape where they have names.
+    pub(crate) dims: Vec<String>,
+    /// stored = universal * scale + shift, by state; for views with value rules.
+    pub(crate) values: Vec<(String, f64, f64)>,
+    pub(crate) order: (usize, Vec<u64>, usize),
+}
+
+/// All tensors of the target.
+pub(crate) fn items(bound: &Bound<'_>, naming: &Naming) -> Result<Vec<Item>, Vec<Diagnostic>> {
+    if *naming != Naming::Stored && !bound.missing.is_empty() {
+        return Err(vec![missing(bound)]);
+    }
+    let mut items = match (naming, bound.spec) {
+        (Naming::Universal, _) | (Naming::Stored, None) => universal(bound),
+        (Naming::Stored, Some((program, view))) => of_view(bound, program, view, true)?,
+        (Naming::View(name), Some((program, _))) => {
+            of_view(bound, program, usable_view(program, name)?, false)?
+        }
+        (Naming::View(name), None) => {
+            return Err(vec![
+                Diagnostic::new("ucl::match", format!("no spec fits this checkpoint, so it has no view `{name}`"))
+                    .help("name a spec with --spec FILE.ucl, or use --view stored"),
+            ]);
+        }
+    };
+    items.sort_by(|a, b| a.order.cmp(&b.order));
+    Ok(items)
+}
+
+/// A view that can spell the whole model.
+///
+/// # Errors
+/// There is no such view, or it lacks parameters; says which.
+pub fn usable_view<'a>(program: &'a Program, name: &str) -> Result<&'a View, Vec<Diagnostic>> {
+    match program.views.get(name) {
+        Some(view) if view.lacking.is_empty() => Ok(view),
+        Some(view) => Err(vec![
+            Diagnostic::new(
+                "ucl::cover",
+                format!("view `{name}` does not spell {} of `{}`", view.lacking.join(", "), program.model.name),
+            )
+            .at(view.span, "this view"),
+        ]),
+        None => {
+            let known: Vec<&str> = program.views.keys().map(String::as_str).collect();
+            Err(vec![
+                Diagnostic::new("ucl::match", format!("`{}` has no view `{name}`", program.model.name))
+                    .help(format!("its views: universal, stored, {}", known.join(", "))),
+            ])
+        }
+    }
+}
+
+fn missing(bound: &Bound<'_>) -> Diagnostic {
+    let listed: Vec<&str> = bound.missing.iter().take(12).map(String::as_str).collect();
+    let more = bound.missing.len() - listed.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Diagnostic::new(
+        "ucl::cover",
+        format!(
+            "the checkpoint lacks {} parameters of the model: {}{more}",
+            bound.missing.len(),
+            listed.join(", ")
+        ),
+    )
+    .help("they may have been frozen and left out when it was saved; `--view stored` writes what there is")
+}
+
+fn universal(bound: &Bound<'_>) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut block = 0;
+    for (number, param) in bound.params.iter().enumerate() {
+        let each = |p: &Param| p.dims[..p.each].iter().map(|dim| dim.name.clone()).collect::<Vec<_>>();
+        if number > 0 && each(param) != each(&bound.params[number - 1]) {
+            block += 1;
+        }
+        let (shape, dims) = param.shape();
+        let axes: Vec<Expr> = groups(param);
+        let axes: Arc<[Expr]> = axes.into();
+        let extents: Vec<u64> = param.dims[..param.each].iter().map(|dim| dim.extent).collect();
+        for indices in every(&extents) {
+            if !bound.own.contains_key(&(number, indices.clone())) {
+                continue;
+            }
+            items.push(Item {
+                name: param.name(&indices),
+                terms: vec![number],
+                unit: param.dims.iter().map(|dim| dim.name.clone()).zip(indices.iter().copied()).collect(),
+                axes: axes.clone(),
+                shape: shape.clone(),
+                dims: if bound.spec.is_some() { dims.clone() } else { Vec::new() },
+                values: Vec::new(),
+                order: (block, indices, number),
+            });
+        }
+    }
+    items
+}
+
+/// The universal shape of a parameter as expressions.
+fn groups(param: &Param) -> Vec<Expr> {
+    let mut rest = &param.dims[param.each..];
+    let mut axes = Vec::new();
+    for group in &param.groups {
+        let (these, others) = rest.split_at(*group);
+        let dims = these
+            .iter()
+            .map(|dim| Expr::Dim { dim: dim.name.as_str().into(), lo: 0, hi: dim.extent });
+        axes.push(Expr::Prod(dims.collect()));
+        rest = others;
+    }
+    axes
+}
+
+/// The tensors of a view on one rank that holds everything.
+///
+/// `as_stored` takes the source's own spellings, and leaves out what it lacks.
+fn of_view(
+    bound: &Bound<'_>,
+    program: &Program,
+    view: &View,
+    as_stored: bool,
+) -> Result<Vec<Item>, Vec<Diagnostic>> {
+    let (mesh, padded) = (Mesh::new(), BTreeMap::new());
+    let speller = Speller {
+        program,
+        view,
+        cuts: Cuts { layout: None, mesh: &mesh },
+        sizes: &bound.sizes,
+        padded: &padded,
+        params: &bound.params,
+        tied: bound.tied,
+        copy_tied: false,
+        rank: &mesh,
+        spellings: as_stored.then_some(&bound.spellings),
+        without_base: bound.without_base.as_deref().filter(|_| as_stored),
+    };
+    let mut items = speller.items()?;
+    for item in &mut items {
+        let paths: Vec<String> =
+            item.terms.iter().map(|term| bound.params[*term].path.clone()).collect();
+        item.values = bound.target_values(program, view, &paths);
+    }
+    if as_stored {
+        items.retain(|item| {
+            item.terms.iter().all(|term| {
+                let indices = item.indices(&bound.params[*term]);
+                bound.own.contains_key(&(*term, indices))
+            })
+        });
+    }
+    Ok(items)
+}
+
+impl Item {
+    /// The indices of a parameter's name that the item's name fixes.
+    pub(crate) fn indices(&self, param: &Param) -> Vec<u64> {
+        let each = param.dims[..param.each].iter();
+        each.map(|dim| self.unit.iter().find(|unit| unit.0 == dim.name).map_or(0, |unit| unit.1))
+            .collect()
+    }
+}
