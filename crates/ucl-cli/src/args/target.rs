@@ -1,0 +1,71 @@
+//! Flags that say what to make, and how to run.
+
+use super::value;
+use clap::{Args, ValueEnum};
+use ucl_ir::Mesh;
+use ucl_tensor::DType;
+
+/// What to make.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "What to make")]
+pub(crate) struct TargetArgs {
+    /// The format
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Universal)]
+    pub(crate) to: Format,
+    /// Whose names and shapes: `universal`, `stored` (the source's own, every cut undone), or a
+    /// view of the model
+    #[arg(long, value_name = "VIEW", default_value = "universal")]
+    pub(crate) view: String,
+    /// The mesh to cut for; this version makes whole tensors only
+    #[arg(long, value_name = "MESH", value_parser = value::mesh)]
+    pub(crate) mesh: Option<Mesh>,
+    /// The type of the weights (`bf16`, `fp32`); optimizer states keep theirs
+    #[arg(long, value_parser = value::dtype)]
+    pub(crate) dtype: Option<DType>,
+    /// Weights alone, or optimizer states too
+    #[arg(long, value_enum, default_value_t = StatesArg::All)]
+    pub(crate) states: StatesArg,
+    /// Start another file after this many bytes
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "5GB")]
+    pub(crate) max_file_size: u64,
+}
+
+/// A format to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A universal folder: `ucl.json` and safetensors files
+    Universal,
+    /// A Hugging Face model
+    Hf,
+    /// DeepSpeed's own universal format
+    DeepspeedUniversal,
+    /// DeepSpeed, per rank
+    Deepspeed,
+    /// Megatron, per rank
+    Megatron,
+    /// Megatron's torch_dist
+    TorchDist,
+    /// PyTorch's distributed checkpoint
+    Dcp,
+}
+
+/// States to write or compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatesArg {
+    /// Weights alone
+    Weights,
+    /// Weights and optimizer states
+    All,
+}
+
+/// How to run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Running")]
+pub(crate) struct RunArgs {
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) jobs: Option<u64>,
+    /// Bytes of data in memory at any time (`64MiB`, `1GiB`)
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "256MiB")]
+    pub(crate) memory: u64,
+}

@@ -1,0 +1,91 @@
+//! `ucl convert`: survey, bind, plan, run, and say what was done.
+
+use crate::args::ConvertArgs;
+use crate::checked::Checked;
+use crate::failure::Stop;
+use crate::progress::{Count, watched};
+use crate::session::{Answer, Session};
+use crate::show::{self, Facts};
+use crate::source::Opened;
+use crate::{extra, spec, target};
+use serde_json::json;
+use std::path::Path;
+use ucl_exec::Outcome;
+use ucl_formats::universal::MANIFEST;
+use ucl_plan::{Plan, Report, Work};
+
+pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
+    let target = target::target(&args.target)?;
+    let options = target::options(&args.run, args.overwrite);
+    let opened = Opened::new(&args.checkpoint, &args.source)?;
+    opened.sound()?;
+    let plan = opened.plan(target, session)?;
+    let report = plan.report();
+    session.say(&opened.headline(Some(&plan.bound)))?;
+
+    let extra = extra::Extra::of(opened.inventory(), args.source.config.as_deref())?;
+    let spec = plan.bound.spec.map(|(program, _)| spec::flat(program));
+    let total = plan.files().iter().map(|file| file.len).sum();
+    let outcome = watched(session, (Count::Written, total), |meter| {
+        ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {
+            let mut files = extra.files()?;
+            let names = files.iter().map(|(name, _)| name.clone()).collect();
+            let manifest = plan.manifest(&outcome.digests, spec.clone(), names);
+            let mut text = serde_json::to_string_pretty(&manifest)?;
+            text.push('\n');
+            files.push((MANIFEST.to_owned(), text.into_bytes()));
+            Ok(files)
+        })
+    })??;
+
+    let checked = Checked::of(&plan, &outcome);
+    session.say(&text(&args.destination, &plan, &report, (&outcome, &checked), session))?;
+    session.answer(json!({
+        "source": opened.json(Some(&plan.bound)),
+        "destination": args.destination,
+        "report": report,
+        "bytes_read": outcome.bytes_read,
+        "bytes_written": outcome.bytes_written,
+        "seconds": outcome.seconds,
+        "checked": checked.agree,
+        "differences": checked.differ_json(),
+    }))?;
+    Ok(Answer::Yes)
+}
+
+/// What was written, read, checked, dropped.
+fn text(
+    destination: &Path,
+    plan: &Plan<'_>,
+    report: &Report,
+    (outcome, checked): (&Outcome, &Checked),
+    session: &Session<'_, '_>,
+) -> String {
+    let mut facts = Facts::default();
+    let path = show::name(&destination.display().to_string());
+    facts.add("wrote", path.clone());
+    facts.add_all("", &super::plan::states(&report.states));
+    let files = plan.files().len() as u64;
+    facts.add(
+        "",
+        format!("{} in {}", show::bytes(outcome.bytes_written), show::count(files, "file")),
+    );
+    facts.add(
+        "took",
+        format!(
+            "{}: read {}, wrote {} ({})",
+            show::seconds(outcome.seconds),
+            show::bytes(outcome.bytes_read),
+            show::bytes(outcome.bytes_written),
+            show::rate(outcome.bytes_written, outcome.seconds),
+        ),
+    );
+    let sentences = |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
+    facts.add_all("checked", &checked.agree);
+    facts.add_all("differs", &checked.differ_lines());
+    facts.add_all("dropped", &sentences(&report.lossy));
+    facts.add_all("notes", &sentences(&report.notes));
+    let verify = format!("{} verify {}", session.program(), show::shell_word(&path));
+    facts.add("next", verify);
+    facts.show(session.style())
+}

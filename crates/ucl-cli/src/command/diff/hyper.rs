@@ -1,0 +1,63 @@
+//! Steps and hyper-parameters of two checkpoints.
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use ucl_formats::inventory::Optimizer;
+use ucl_formats::universal::Manifest;
+use ucl_plan::Plan;
+
+/// What differs, a sentence each.
+///
+/// Groups are compared parameter by parameter: two frameworks seldom group them alike.
+pub(super) fn differences(a: &Plan<'_>, b: &Plan<'_>) -> Vec<String> {
+    let manifest = |plan: &Plan<'_>| plan.manifest(&[], None, Vec::new());
+    of(&manifest(a), &manifest(b))
+}
+
+fn of(a: &Manifest, b: &Manifest) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (Some(a), Some(b)) = (a.step, b.step)
+        && a != b
+    {
+        lines.push(format!("the step is {a} in a, {b} in b"));
+    }
+    let (Some(a), Some(b)) = (&a.optimizer, &b.optimizer) else { return lines };
+    let (a, b) = (by_param(a), by_param(b));
+    let mut counts: IndexMap<String, u64> = IndexMap::new();
+    for (name, a) in &a {
+        let Some(b) = b.get(name) else { continue };
+        for (key, a) in a {
+            let Some(b) = b.get(key) else { continue };
+            if !equal(a, b) {
+                *counts.entry(format!("{key} is {a} in a, {b} in b")).or_default() += 1;
+            }
+        }
+    }
+    lines.extend(counts.iter().map(|(line, count)| format!("{line}, for {count} parameters")));
+    lines
+}
+
+/// Hyper-parameters and steps by parameter.
+fn by_param(optimizer: &Optimizer) -> IndexMap<&str, IndexMap<&str, &Value>> {
+    let mut params = IndexMap::new();
+    for group in &optimizer.groups {
+        for name in &group.params {
+            let mut known: IndexMap<&str, &Value> =
+                group.hyper.iter().map(|(key, value)| (key.as_str(), value)).collect();
+            known.extend(group.steps.get(name).or(group.step.as_ref()).map(|step| ("step", step)));
+            params.insert(name.as_str(), known);
+        }
+    }
+    params
+}
+
+/// 1 and 1.0 are one number.
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        _ => a == b,
+    }
+}

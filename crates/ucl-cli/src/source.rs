@@ -1,0 +1,202 @@
+//! A checkpoint that was named: what lies there, and which model and view it is of.
+
+use crate::args::SourceArgs;
+use crate::failure::{Failure, Stop, of_problem, refuse};
+use crate::session::Session;
+use crate::{show, spec};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use ucl_formats::{Inventory, Problem, Survey, survey};
+use ucl_ir::{Diagnostic, Program, Source};
+use ucl_plan::{
+    Bound, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise, with_universal_view,
+};
+
+/// A checkpoint that was read, and the specs to try on it.
+pub(crate) struct Opened {
+    survey: Survey,
+    programs: Vec<Program>,
+    said: Said,
+}
+
+impl Opened {
+    /// Reads the headers of a checkpoint. What is wrong with it stays in it.
+    ///
+    /// Fails for specs and configs that cannot be read, and where there is no checkpoint at all.
+    pub(crate) fn new(path: &Path, args: &SourceArgs) -> Result<Opened, Stop> {
+        let mut survey = survey(path);
+        if let Some(folder) = &args.config {
+            let config = config(folder)?;
+            survey.inventory.documents.insert("config".to_owned(), config);
+        }
+        let programs = if args.spec.is_empty() {
+            spec::for_inventory(&survey.inventory)?
+        } else {
+            spec::of_files(&args.spec)?
+        };
+        let model = match programs.as_slice() {
+            [only] if !args.spec.is_empty() => Some(only.model.name.clone()),
+            _ => None,
+        };
+        let programs = with_universal_view(programs, &survey.inventory);
+        let view = args.from_view.clone();
+        let said = Said { view, model, set: args.set.iter().cloned().collect() };
+        let opened = Opened { survey, programs, said };
+        opened.agrees_with(args)?;
+        Ok(opened)
+    }
+
+    /// What its headers tell.
+    pub(crate) fn inventory(&self) -> &Inventory {
+        &self.survey.inventory
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.survey.problems
+    }
+
+    /// Fails with all of them if there are any.
+    pub(crate) fn sound(&self) -> Result<(), Stop> {
+        match self.problems() {
+            [] => Ok(()),
+            problems => Err(Failure::from(problems).into()),
+        }
+    }
+
+    /// Tries every model and view.
+    pub(crate) fn recognise(&self, naming: &Naming) -> Recognition<'_> {
+        recognise(&self.programs, self.inventory(), &self.said, naming)
+    }
+
+    /// Finds the one model and view.
+    pub(crate) fn bind(&self, naming: &Naming, session: &Session<'_, '_>) -> Result<Bound<'_>, Stop> {
+        bind(&self.programs, self.inventory(), &self.said, naming).map_err(|refusal| match refusal {
+            Refusal::Ambiguous { model, views } => ambiguous(&model, &views, session).into(),
+            Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
+        })
+    }
+
+    /// Binds and plans.
+    pub(crate) fn plan(&self, target: Target, session: &Session<'_, '_>) -> Result<Plan<'_>, Stop> {
+        let bound = self.bind(&target.naming, session)?;
+        planned(bound, target)
+    }
+
+    /// Mistakes with the texts that they point into: those of the model that they were found with.
+    fn with_sources(&self, wrong: Vec<Diagnostic>, naming: &Naming) -> Failure {
+        if wrong.iter().all(|diagnostic| diagnostic.labels.is_empty()) {
+            return Failure::in_specs(wrong, Vec::new());
+        }
+        let near = self.recognise(naming).near;
+        let model = near.iter().find(|(_, _, reasons)| *reasons == wrong).map(|(model, _, _)| model);
+        let program = match self.programs.as_slice() {
+            [only] => Some(only),
+            all => all.iter().find(|program| Some(&program.model.name) == model),
+        };
+        Failure::in_specs(wrong, program.map_or_else(Vec::new, |program| program.sources.clone()))
+    }
+
+    /// What was said about the mesh has to be what the files say.
+    fn agrees_with(&self, args: &SourceArgs) -> Result<(), Stop> {
+        let found = &self.inventory().mesh;
+        let size = |mesh: &ucl_ir::Mesh, axis: &str| mesh.get(axis).copied().unwrap_or(1);
+        let differs = |said: &ucl_ir::Mesh| {
+            said.keys().chain(found.keys()).any(|axis| {
+                said.contains_key(axis) && size(said, axis) != size(found, axis)
+            })
+        };
+        match &args.from_mesh {
+            Some(said) if differs(said) => Err(refuse(
+                format!("the files say {}, not {}", show::mesh(found), show::mesh(said)),
+                "this version takes the mesh from the files; leave --from-mesh out",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first line: what was recognised.
+    pub(crate) fn headline(&self, bound: Option<&Bound<'_>>) -> String {
+        let what = match bound.map(|bound| bound.spec) {
+            Some(Some((program, view))) => {
+                format!(" · model {} · view {}", show::name(&program.model.name), show::name(&view.name))
+            }
+            Some(None) => " · the source's own names".to_owned(),
+            None => String::new(),
+        };
+        self.kind() + &what
+    }
+
+    /// What wrote it: kind, mesh, step.
+    pub(crate) fn kind(&self) -> String {
+        let inventory = self.inventory();
+        let mut parts = vec![match inventory.kind.as_str() {
+            "" => "a checkpoint of unknown kind".to_owned(),
+            kind => show::name(kind),
+        }];
+        if !inventory.mesh.is_empty() {
+            parts.push(show::mesh(&inventory.mesh));
+        }
+        parts.extend(inventory.step.map(|step| format!("step {step}")));
+        parts.join(", ")
+    }
+
+    /// What was recognised, as data.
+    pub(crate) fn json(&self, bound: Option<&Bound<'_>>) -> Value {
+        let inventory = self.inventory();
+        let spec = bound.and_then(|bound| bound.spec);
+        json!({
+            "path": inventory.root,
+            "kind": inventory.kind,
+            "framework": inventory.framework,
+            "framework_version": inventory.version,
+            "step": inventory.step,
+            "mesh": inventory.mesh,
+            "model": spec.map(|(program, _)| &program.model.name),
+            "view": spec.map(|(_, view)| &view.name),
+            "layout": bound.and_then(|bound| bound.layout.as_ref()),
+        })
+    }
+}
+
+/// Plans what is bound.
+pub(crate) fn planned(bound: Bound<'_>, target: Target) -> Result<Plan<'_>, Stop> {
+    let sources = || bound_sources(&bound);
+    let sources: Vec<Source> = sources();
+    Plan::new(bound, target).map_err(|wrong| Failure::in_specs(wrong, sources).into())
+}
+
+fn bound_sources(bound: &Bound<'_>) -> Vec<Source> {
+    bound.spec.map_or_else(Vec::new, |(program, _)| program.sources.clone())
+}
+
+/// Several views fit: the lines to type.
+fn ambiguous(model: &str, views: &[String], session: &Session<'_, '_>) -> Failure {
+    let lines: Vec<String> =
+        views.iter().map(|view| format!("  {}", session.typed_with(&["--from-view", view]))).collect();
+    Failure::one(
+        Diagnostic::new(
+            "ucl::ambiguous",
+            format!(
+                "the files fit {} views of `{model}`, which order the same bytes differently: {}",
+                views.len(),
+                views.join(", ")
+            ),
+        )
+        .help(format!("say which one it is:\n{}", lines.join("\n"))),
+    )
+}
+
+/// `config.json` of a folder that the user named.
+fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
+    let path = folder.join("config.json");
+    let wrong = |message: String| -> Stop {
+        of_problem(&Problem::new(&path, message).help("--config names a folder with the model's config.json")).into()
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("it can't be read: {error}.")))?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(config)) => Ok(config),
+        Ok(_) => Err(wrong("it is not a JSON object.".to_owned())),
+        Err(error) => Err(wrong(format!("it is not JSON: {error}."))),
+    }
+}

@@ -1,0 +1,3 @@
+//! The language: its text, and what it means.
+
+mod semantics;

@@ -1,0 +1,56 @@
+//! What a conversion wrote, read with the safetensors crate.
+
+use crate::oracle::{Known, Tensors};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The tensors of a universal folder, by state, from the safetensors files alone.
+pub fn states(folder: &Path) -> BTreeMap<String, Tensors> {
+    let mut states: BTreeMap<String, Tensors> = BTreeMap::new();
+    for path in files(folder) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((series, _)) = name.split_once("-0").filter(|_| name.ends_with(".safetensors")) else {
+            continue;
+        };
+        let bytes = std::fs::read(&path).expect("a file that was written");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        for (name, view) in tensors.tensors() {
+            let known = Known {
+                dtype: format!("{}", view.dtype()),
+                shape: view.shape().iter().map(|n| *n as u64).collect(),
+                sha256: hex(&Sha256::digest(view.data())),
+            };
+            let twice = states.entry(series.to_owned()).or_default().insert(name.clone(), known);
+            assert!(twice.is_none(), "{name} is written twice");
+        }
+    }
+    states
+}
+
+/// All files below a folder, by relative path, with their digests.
+pub fn digests(folder: &Path) -> BTreeMap<PathBuf, String> {
+    files(folder)
+        .into_iter()
+        .map(|path| {
+            let bytes = std::fs::read(&path).expect("a file");
+            let relative = path.strip_prefix(folder).expect("below").to_owned();
+            (relative, hex(&Sha256::digest(&bytes)))
+        })
+        .collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
