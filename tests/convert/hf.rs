@@ -84,5 +84,5 @@ fn a_full_view_of_a_part_is_refused() {
     assert_eq!(refused.code, 2, "{}", refused.text());
     assert!(!out.exists());
     assert!(refused.err.contains("13 parameters"), "{}", refused.text());
-    assert!(refused.err.contains("l.0.attn.q"), "{}", refused.text());
+    assert!(refused.err.contains("model.layers.0.self_attn.q_proj.weight"), "{}", refused.text());
 }

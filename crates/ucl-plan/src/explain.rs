@@ -45,19 +45,33 @@ impl Plan<'_> {
             }
             for state in states {
                 for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
-                    for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
+                    for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds)
+                    {
                         let stored = &self.bound.inventory.tensors[piece.stored as usize];
                         if tensor.name != name && stored.name != name {
                             continue;
                         }
                         let dims = &self.bound.params[param].dims;
-                        let from = crate::algebra::address(piece.base, &piece.bounds, &piece.strides, &shared);
-                        let rank: Vec<String> = stored.at.iter().map(|(axis, at)| format!("{axis}={at}")).collect();
-                        let wide = shared.iter().zip(&piece.strides).filter(|(bound, _)| bound.1 - bound.0 > 1);
+                        let from = crate::algebra::address(
+                            piece.base,
+                            &piece.bounds,
+                            &piece.strides,
+                            &shared,
+                        );
+                        let rank: Vec<String> =
+                            stored.at.iter().map(|(axis, at)| format!("{axis}={at}")).collect();
+                        let wide = shared
+                            .iter()
+                            .zip(&piece.strides)
+                            .filter(|(bound, _)| bound.1 - bound.0 > 1);
                         slices.push(Slice {
                             tensor: tensor.name.clone(),
                             state: state.to_owned(),
-                            indices: dims.iter().zip(&shared).map(|(dim, (lo, hi))| format!("{} {lo}..{hi}", dim.name)).collect(),
+                            indices: dims
+                                .iter()
+                                .zip(&shared)
+                                .map(|(dim, (lo, hi))| format!("{} {lo}..{hi}", dim.name))
+                                .collect(),
                             role: match piece.role {
                                 PieceRole::Average(_) => "averaged",
                                 PieceRole::Sum => "summed",

@@ -11,7 +11,12 @@ use ucl_formats::universal::{Entry, Manifest, Origin, StateEntry, VERSION};
 impl Plan<'_> {
     /// What `ucl.json` says. `digests` are those of [`Work::tensors`], in order; `spec` is the text of
     /// the model's spec without inheritance; `extra` are the files that go along.
-    pub fn manifest(&self, digests: &[String], spec: Option<String>, extra: Vec<String>) -> Manifest {
+    pub fn manifest(
+        &self,
+        digests: &[String],
+        spec: Option<String>,
+        extra: Vec<String>,
+    ) -> Manifest {
         let inventory = self.bound.inventory;
         let mut entries: IndexMap<usize, Entry> = IndexMap::new();
         let mut order: Vec<usize> = self.item_of.clone();
@@ -50,7 +55,11 @@ impl Plan<'_> {
             version: VERSION,
             step: inventory.step,
             source: self.origin(),
-            model: self.bound.spec.map_or("identity", |(program, _)| &program.model.name).to_owned(),
+            model: self
+                .bound
+                .spec
+                .map_or("identity", |(program, _)| &program.model.name)
+                .to_owned(),
             view: match &self.target.naming {
                 Naming::Universal if self.bound.spec.is_some() => "universal".to_owned(),
                 Naming::Universal | Naming::Stored => "stored".to_owned(),
@@ -82,9 +91,9 @@ impl Plan<'_> {
         let item = &self.items[item];
         let term = item.terms[0];
         let param = &self.bound.params[term];
-        let fixed = param.dims[..param.each].iter().map(|dim| {
-            item.unit.iter().find(|unit| unit.0 == dim.name).map_or(0, |unit| unit.1)
-        });
+        let fixed = param.dims[..param.each]
+            .iter()
+            .map(|dim| item.unit.iter().find(|unit| unit.0 == dim.name).map_or(0, |unit| unit.1));
         self.bound.own.get(&(term, fixed.collect()))
     }
 
@@ -110,7 +119,9 @@ impl Plan<'_> {
                 steps: group
                     .steps
                     .iter()
-                    .flat_map(|(name, step)| rename(name).into_iter().map(|name| (name, step.clone())))
+                    .flat_map(|(name, step)| {
+                        rename(name).into_iter().map(|name| (name, step.clone()))
+                    })
                     .collect(),
                 params,
             }
@@ -123,7 +134,8 @@ impl Plan<'_> {
         let mut names: IndexMap<String, Vec<String>> = IndexMap::new();
         for (tensor, item) in self.tensors().iter().zip(&self.item_of) {
             for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
-                for (piece, _) in self.bound.atlas.meeting(param, &tensor.state, &component.bounds) {
+                for (piece, _) in self.bound.atlas.meeting(param, &tensor.state, &component.bounds)
+                {
                     let stored = &self.bound.inventory.tensors[piece.stored as usize];
                     let known = names.entry(stored.name.clone()).or_default();
                     if known.last() != Some(&tensor.name) && !known.contains(&tensor.name) {

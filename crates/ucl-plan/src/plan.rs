@@ -1,6 +1,8 @@
 //! The plan: which bytes go where, proven before any is read.
 
-use crate::algebra::{Bounds, Component, address, clip, flat_components, times, total, volume, weight};
+use crate::algebra::{
+    Bounds, Component, address, clip, flat_components, times, total, volume, weight,
+};
 use crate::bind::{Bound, Piece, PieceRole, is_weight};
 use crate::params::Param;
 use crate::target::{Item, States, Target, items};
@@ -109,7 +111,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Lays the tensors of a state out over files.
-    fn arrange(&mut self, state: &str, tensors: Vec<(usize, TargetTensor)>) -> Result<(), Unwritable> {
+    fn arrange(
+        &mut self,
+        state: &str,
+        tensors: Vec<(usize, TargetTensor)>,
+    ) -> Result<(), Unwritable> {
         let mut shards: Vec<Vec<(usize, TargetTensor)>> = Vec::new();
         let mut bytes = 0;
         for (item, tensor) in tensors {
@@ -149,21 +155,34 @@ impl<'a> Plan<'a> {
     }
 
     fn tensor(&self, item: &Item, state: &str) -> TargetTensor {
-        let first = self.boxes(item, 0..item.shape.iter().product()).into_iter().find_map(|(param, c)| {
-            self.bound.atlas.meeting(param, state, &c.bounds).next().map(|(piece, _)| piece.dtype)
-        });
+        let first =
+            self.boxes(item, 0..item.shape.iter().product()).into_iter().find_map(|(param, c)| {
+                self.bound
+                    .atlas
+                    .meeting(param, state, &c.bounds)
+                    .next()
+                    .map(|(piece, _)| piece.dtype)
+            });
         let stored = first.unwrap_or(DType::F32);
         let dtype = match self.target.dtype {
             Some(dtype) if is_weight(state) && stored.is_float() => dtype,
             _ => stored,
         };
-        TargetTensor { name: item.name.clone(), state: state.to_owned(), dtype, shape: item.shape.clone(), file: 0, offset: 0 }
+        TargetTensor {
+            name: item.name.clone(),
+            state: state.to_owned(),
+            dtype,
+            shape: item.shape.clone(),
+            file: 0,
+            offset: 0,
+        }
     }
 
     /// The boxes of a range of an item's elements, clipped: by parameter.
     pub(crate) fn boxes(&self, item: &Item, elements: Range<u64>) -> Vec<(usize, Component)> {
         let params: Vec<&Param> = item.terms.iter().map(|term| &self.bound.params[*term]).collect();
-        let unit: Vec<(&str, u64)> = item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
+        let unit: Vec<(&str, u64)> =
+            item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
         flat_components(&item.axes, &unit, &params, (elements.start, elements.end))
             .into_iter()
             .filter_map(|component| {
@@ -199,8 +218,17 @@ impl<'a> Plan<'a> {
                     let boxes: Vec<&Bounds> = counting.iter().map(|(_, shared)| shared).collect();
                     let dims = &self.bound.params[param].dims;
                     explain(&component.bounds, &boxes, share).map(|why| {
-                        let at: Vec<String> = dims.iter().zip(&why.1).map(|(dim, x)| format!("{}={x}", dim.name)).collect();
-                        format!("the element {} [{}] is stored {} times", self.bound.params[param].path, at.join(" "), why.0)
+                        let at: Vec<String> = dims
+                            .iter()
+                            .zip(&why.1)
+                            .map(|(dim, x)| format!("{}={x}", dim.name))
+                            .collect();
+                        format!(
+                            "the element {} [{}] is stored {} times",
+                            self.bound.params[param].path,
+                            at.join(" "),
+                            why.0
+                        )
                     })
                 });
             }
@@ -208,13 +236,16 @@ impl<'a> Plan<'a> {
         match (any, whole) {
             (_, true) => Cover::Whole,
             (false, false) => Cover::None,
-            (true, false) => Cover::Part(first_gap.unwrap_or_else(|| "it is not stored exactly once".to_owned())),
+            (true, false) => {
+                Cover::Part(first_gap.unwrap_or_else(|| "it is not stored exactly once".to_owned()))
+            }
         }
     }
 
     /// No element of a state that is written may go nowhere.
     fn nothing_lost(&self) -> Result<(), Vec<Diagnostic>> {
-        let mut used: std::collections::BTreeMap<(usize, &str), u64> = std::collections::BTreeMap::new();
+        let mut used: std::collections::BTreeMap<(usize, &str), u64> =
+            std::collections::BTreeMap::new();
         for (tensor, item) in self.tensors.iter().zip(&self.item_of) {
             for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
                 let moved: u64 = self
@@ -229,7 +260,8 @@ impl<'a> Plan<'a> {
         }
         let mut wrong = Vec::new();
         for (param, state) in self.bound.atlas.keys() {
-            let left_out = (self.target.states == States::Weights && !is_weight(state)) || state == "param";
+            let left_out =
+                (self.target.states == States::Weights && !is_weight(state)) || state == "param";
             let there: u64 = self
                 .bound
                 .atlas
@@ -242,7 +274,11 @@ impl<'a> Plan<'a> {
             if !left_out && moved != there {
                 wrong.push(Diagnostic::new(
                     "ucl::cover",
-                    format!("{} of the {there} elements of `{}` ({state}) would go nowhere", there - moved.min(there), self.bound.params[param].path),
+                    format!(
+                        "{} of the {there} elements of `{}` ({state}) would go nowhere",
+                        there - moved.min(there),
+                        self.bound.params[param].path
+                    ),
                 ));
             }
         }
@@ -252,7 +288,8 @@ impl<'a> Plan<'a> {
     fn count(&mut self) {
         let mut totals = Totals { tensors: self.tensors.len() as u64, ..Totals::default() };
         for tensor in 0..self.tensors.len() {
-            totals.bytes_written += self.tensors[tensor].len() * self.tensors[tensor].dtype.size_bytes();
+            totals.bytes_written +=
+                self.tensors[tensor].len() * self.tensors[tensor].dtype.size_bytes();
             for step in self.window(tensor, 0..self.tensors[tensor].len()) {
                 let elements: u64 = step.loops.iter().map(|one| one.count).product();
                 totals.bytes_read += elements * step.dtype.size_bytes();
@@ -266,9 +303,17 @@ impl<'a> Plan<'a> {
         self.totals = totals;
     }
 
-    fn moves(&self, item: &Item, state: &str, elements: &Range<u64>, rounded: bool, out: &mut Vec<Move>) {
+    fn moves(
+        &self,
+        item: &Item,
+        state: &str,
+        elements: &Range<u64>,
+        rounded: bool,
+        out: &mut Vec<Move>,
+    ) {
         let values = item.values.iter().find(|(of, _, _)| of == state);
-        let (target_scale, target_shift) = values.map_or((1.0, 0.0), |(_, scale, shift)| (*scale, *shift));
+        let (target_scale, target_shift) =
+            values.map_or((1.0, 0.0), |(_, scale, shift)| (*scale, *shift));
         for (param, component) in self.boxes(item, elements.clone()) {
             for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
                 let role = match piece.role {
@@ -282,7 +327,15 @@ impl<'a> Plan<'a> {
                 };
                 let scale = piece.scale / target_scale;
                 let shift = piece.shift - target_shift * scale;
-                out.push(strided(piece, &component, &shared, signed(elements.start), role, scale, shift));
+                out.push(strided(
+                    piece,
+                    &component,
+                    &shared,
+                    signed(elements.start),
+                    role,
+                    scale,
+                    shift,
+                ));
             }
         }
     }
@@ -310,7 +363,10 @@ pub(crate) fn strided(
     let mut fused: SmallVec<[Loop; 6]> = SmallVec::new();
     for inner in loops {
         match fused.last_mut() {
-            Some(outer) if outer.from == inner.from * signed(inner.count) && outer.to == inner.to * signed(inner.count) => {
+            Some(outer)
+                if outer.from == inner.from * signed(inner.count)
+                    && outer.to == inner.to * signed(inner.count) =>
+            {
                 *outer = Loop { count: outer.count * inner.count, ..inner };
             }
             _ => fused.push(inner),
@@ -359,7 +415,8 @@ fn explain(whole: &Bounds, boxes: &[&Bounds], share: u64) -> Option<(u64, Vec<u6
         return None;
     }
     crate::params::every(&counts).into_iter().find_map(|cell| {
-        let at: Vec<u64> = cell.iter().zip(&cuts).map(|(index, cuts)| cuts[*index as usize]).collect();
+        let at: Vec<u64> =
+            cell.iter().zip(&cuts).map(|(index, cuts)| cuts[*index as usize]).collect();
         let inside = |b: &&&Bounds| b.iter().zip(&at).all(|((lo, hi), x)| (lo..hi).contains(&x));
         let times = boxes.iter().filter(inside).count() as u64;
         (times != share).then_some((times, at))

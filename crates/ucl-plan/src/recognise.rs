@@ -128,13 +128,15 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
         Framework::DeepSpeed | Framework::HuggingFace => !family("megatron") && !family("mcore"),
         Framework::Files => true,
         Framework::Universal => {
-            let own = inventory.universal.as_ref().is_some_and(|m| m.view == crate::universal::VIEW);
+            let own =
+                inventory.universal.as_ref().is_some_and(|m| m.view == crate::universal::VIEW);
             own == (view.name == crate::universal::VIEW)
         }
     };
     framework
         && view.when.as_ref().is_none_or(|when| {
-            let document = inventory.documents.get("args").or_else(|| inventory.documents.get("config"));
+            let document =
+                inventory.documents.get("args").or_else(|| inventory.documents.get("config"));
             Scope { numbers: &|_| None, document }.holds(when)
         })
 }
@@ -198,9 +200,9 @@ fn unrecognised<'a>(
         Naming::View(name) => format!("no model with a view `{name}` fits this checkpoint"),
         _ => "the named model and view do not fit this checkpoint".to_owned(),
     };
-    let mut wrong = vec![
-        Diagnostic::new("ucl::match", what).help("`ucl specs` lists the built-in models and their views; --spec FILE.ucl names another"),
-    ];
+    let mut wrong = vec![Diagnostic::new("ucl::match", what).help(
+        "`ucl specs` lists the built-in models and their views; --spec FILE.ucl names another",
+    )];
     wrong.extend(nearest(recognition.nearest));
     Err(Refusal::Wrong(wrong))
 }
@@ -210,6 +212,10 @@ fn nearest(nearest: Option<(String, String, Vec<String>)>) -> Option<Diagnostic>
     let listed: Vec<String> = unclaimed.iter().take(5).map(|name| format!("{name:?}")).collect();
     Some(Diagnostic::new(
         "ucl::match",
-        format!("nearest is view `{view}` of `{model}`; it does not claim {} names: {}", unclaimed.len(), listed.join(", ")),
+        format!(
+            "nearest is view `{view}` of `{model}`; it does not claim {} names: {}",
+            unclaimed.len(),
+            listed.join(", ")
+        ),
     ))
 }

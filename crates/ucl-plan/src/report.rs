@@ -64,7 +64,11 @@ impl Plan<'_> {
             }
         }
         Report {
-            model: self.bound.spec.map_or("identity", |(program, _)| &program.model.name).to_owned(),
+            model: self
+                .bound
+                .spec
+                .map_or("identity", |(program, _)| &program.model.name)
+                .to_owned(),
             view: self.bound.spec.map(|(_, view)| view.name.clone()),
             layout: self.bound.layout.clone(),
             dims: self.bound.dims(),
@@ -82,10 +86,17 @@ impl Plan<'_> {
     fn lossy(&self) -> Vec<String> {
         let mut lossy = Vec::new();
         for (param, elements) in &self.bound.padding {
-            lossy.push(format!("`{param}`: {elements} stored elements are padding and are dropped"));
+            lossy
+                .push(format!("`{param}`: {elements} stored elements are padding and are dropped"));
         }
-        let gaps: u64 =
-            self.bound.inventory.buffers.iter().flat_map(|buffer| &buffer.padding).map(|gap| gap.1).sum();
+        let gaps: u64 = self
+            .bound
+            .inventory
+            .buffers
+            .iter()
+            .flat_map(|buffer| &buffer.padding)
+            .map(|gap| gap.1)
+            .sum();
         if gaps > 0 {
             lossy.push(format!("{gaps} elements of flat buffers are padding and are dropped"));
         }
@@ -94,14 +105,17 @@ impl Plan<'_> {
             let tensor = &self.tensors()[number];
             for step in self.window(number, 0..tensor.len()) {
                 if step.dtype != tensor.dtype && matches!(step.role, MoveRole::Write) {
-                    *casts.entry(format!("{} {} to {}", tensor.state, step.dtype, tensor.dtype)).or_default() += 1;
+                    *casts
+                        .entry(format!("{} {} to {}", tensor.state, step.dtype, tensor.dtype))
+                        .or_default() += 1;
                     break;
                 }
             }
         }
         lossy.extend(casts.iter().map(|(cast, count)| format!("{count} tensors are cast: {cast}")));
         if self.target.states == States::Weights {
-            let left: Vec<String> = self.bound.states().into_iter().filter(|s| !is_weight(s)).collect();
+            let left: Vec<String> =
+                self.bound.states().into_iter().filter(|s| !is_weight(s)).collect();
             if !left.is_empty() {
                 lossy.push(format!("optimizer states are left out: {}", left.join(", ")));
             }
@@ -115,14 +129,26 @@ impl Plan<'_> {
             lossy.push(format!("{summed} pieces are summed with their parts"));
         }
         if !self.bound.ignored.is_empty() {
-            lossy.push(format!("{} tensors are ignored by the spec: {}", self.bound.ignored.len(), first(&self.bound.ignored)));
+            lossy.push(format!(
+                "{} tensors are ignored by the spec: {}",
+                self.bound.ignored.len(),
+                first(&self.bound.ignored)
+            ));
         }
         let aliases: Vec<String> = self.bound.inventory.aliases.keys().cloned().collect();
         if !aliases.is_empty() {
-            lossy.push(format!("{} second names are not repeated: {}", aliases.len(), first(&aliases)));
+            lossy.push(format!(
+                "{} second names are not repeated: {}",
+                aliases.len(),
+                first(&aliases)
+            ));
         }
         if !self.bound.missing.is_empty() {
-            lossy.push(format!("{} parameters of the model are not in the checkpoint: {}", self.bound.missing.len(), first(&self.bound.missing)));
+            lossy.push(format!(
+                "{} parameters of the model are not in the checkpoint: {}",
+                self.bound.missing.len(),
+                first(&self.bound.missing)
+            ));
         }
         lossy
     }
@@ -131,12 +157,17 @@ impl Plan<'_> {
         let mut checked = Vec::new();
         let replicas = self.count_roles(|role| role == PieceRole::Replica);
         if replicas > 0 {
-            checked.push(format!("{replicas} pieces are replicas and are compared with what is written"));
+            checked.push(format!(
+                "{replicas} pieces are replicas and are compared with what is written"
+            ));
         }
         let masters = self.tensors().iter().filter(|tensor| tensor.state == "fp32").count();
         let own = self.tensors().iter().enumerate().filter(|(number, tensor)| {
             tensor.state == "fp32"
-                && self.window(*number, 0..tensor.len()).iter().any(|step| matches!(step.role, MoveRole::Rounded(_)))
+                && self
+                    .window(*number, 0..tensor.len())
+                    .iter()
+                    .any(|step| matches!(step.role, MoveRole::Rounded(_)))
         });
         let own = own.count();
         if own > 0 {

@@ -49,13 +49,16 @@ pub fn shard(
     }
     let composites = Composites::new(&program.model, None);
     let there = |path: &str, optional: bool| {
-        let tied_away = tied && program.model.params.iter().any(|p| p.path == path && p.tied.is_some());
-        !tied_away && (!optional || view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path)))
+        let tied_away =
+            tied && program.model.params.iter().any(|p| p.path == path && p.tied.is_some());
+        !tied_away
+            && (!optional || view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path)))
     };
     let optional_sizes = |param: &ucl_ir::Param| {
         !param.optional || (set.contains_key(&param.path) && set[&param.path] > 0)
     };
-    let wanted = program.model.params.iter().filter(|p| there(&p.path, p.optional) && optional_sizes(p));
+    let wanted =
+        program.model.params.iter().filter(|p| there(&p.path, p.optional) && optional_sizes(p));
     let (params, wrong) = params_of(wanted, &composites, &sizes);
     if !wrong.is_empty() {
         return Err(wrong);
@@ -103,7 +106,8 @@ fn padded(
     let nothing = serde_json::Map::new();
     let numbers = |name: &str| {
         mesh(name).or_else(|| {
-            let binding = program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
+            let binding =
+                program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
             Scope { numbers: &mesh, document: Some(&nothing) }.eval(&binding.expr)
         })
     };
@@ -117,9 +121,12 @@ fn padded(
             }
             None => {
                 return Err(vec![
-                    Diagnostic::new("ucl::fit", format!("to what `{}` is padded does not follow", pad.dim))
-                        .at(pad.span, "from this")
-                        .help("say what is missing with --set NAME=N"),
+                    Diagnostic::new(
+                        "ucl::fit",
+                        format!("to what `{}` is padded does not follow", pad.dim),
+                    )
+                    .at(pad.span, "from this")
+                    .help("say what is missing with --set NAME=N"),
                 ]);
             }
         }
@@ -142,7 +149,8 @@ impl Shards {
     ) -> Vec<Move> {
         let item = &self.ranks[rank].items[tensor];
         let params: Vec<&Param> = item.terms.iter().map(|term| &self.params[*term]).collect();
-        let unit: Vec<(&str, u64)> = item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
+        let unit: Vec<(&str, u64)> =
+            item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
         flat_components(&item.axes, &unit, &params, (elements.start, elements.end))
             .into_iter()
             .filter_map(|component| {

@@ -34,7 +34,8 @@ impl Speller<'_> {
         let mut items = Vec::new();
         let mut wrong = Vec::new();
         for (number, rule) in self.view.rules.iter().enumerate() {
-            let terms: Vec<usize> = rule.terms.iter().filter_map(|term| self.resolve(term)).collect();
+            let terms: Vec<usize> =
+                rule.terms.iter().filter_map(|term| self.resolve(term)).collect();
             if terms.is_empty() || !self.is_here(rule) {
                 continue;
             }
@@ -52,7 +53,15 @@ impl Speller<'_> {
             match self.shapes(&composites, rule, &terms) {
                 Ok((axes, shape)) => {
                     let block = blocks.get(&rule.terms[0]).copied().unwrap_or(0);
-                    self.spell(template, rule, &terms, &axes.into(), &shape, (block, number), &mut items);
+                    self.spell(
+                        template,
+                        rule,
+                        &terms,
+                        &axes.into(),
+                        &shape,
+                        (block, number),
+                        &mut items,
+                    );
                 }
                 Err(diagnostic) => wrong.push(diagnostic),
             }
@@ -114,8 +123,9 @@ impl Speller<'_> {
             rank: self.rank,
             params: &params,
         };
-        let refused =
-            |unfit| unfit_diagnostic(&unfit, rule, &format!("the target's {}", rule.terms.join(" | ")));
+        let refused = |unfit| {
+            unfit_diagnostic(&unfit, rule, &format!("the target's {}", rule.terms.join(" | ")))
+        };
         let axes = lowering.axes(&rule.shape).map_err(refused)?;
         let declared = match &rule.declared {
             Some(declared) => lowering.axes(declared).map_err(refused)?,
@@ -165,7 +175,11 @@ impl Speller<'_> {
             items.push(Item {
                 name,
                 terms: terms.to_vec(),
-                unit: dims.iter().map(|dim| (*dim).to_owned()).zip(indices.iter().copied()).collect(),
+                unit: dims
+                    .iter()
+                    .map(|dim| (*dim).to_owned())
+                    .zip(indices.iter().copied())
+                    .collect(),
                 axes: axes.clone(),
                 shape: shape.to_vec(),
                 dims: Vec::new(),

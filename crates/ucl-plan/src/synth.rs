@@ -101,7 +101,13 @@ impl Work for Synth {
                         // Element `first` of the tensor stands at `start` of the partition.
                         let window = signed(*first) - signed(*start) + signed(elements.start);
                         let tensor = (*rank, *place);
-                        moves.extend(self.shards.synthesise(tensor, part, window, DType::F32, &seed));
+                        moves.extend(self.shards.synthesise(
+                            tensor,
+                            part,
+                            window,
+                            DType::F32,
+                            &seed,
+                        ));
                     }
                 }
                 moves

@@ -72,8 +72,11 @@ pub(crate) fn items(bound: &Bound<'_>, naming: &Naming) -> Result<Vec<Item>, Vec
         }
         (Naming::View(name), None) => {
             return Err(vec![
-                Diagnostic::new("ucl::match", format!("no spec fits this checkpoint, so it has no view `{name}`"))
-                    .help("name a spec with --spec FILE.ucl, or use --view stored"),
+                Diagnostic::new(
+                    "ucl::match",
+                    format!("no spec fits this checkpoint, so it has no view `{name}`"),
+                )
+                .help("name a spec with --spec FILE.ucl, or use --view stored"),
             ]);
         }
     };
@@ -91,22 +94,29 @@ pub fn usable_view<'a>(program: &'a Program, name: &str) -> Result<&'a View, Vec
         Some(view) => Err(vec![
             Diagnostic::new(
                 "ucl::cover",
-                format!("view `{name}` does not spell {} of `{}`", view.lacking.join(", "), program.model.name),
+                format!(
+                    "view `{name}` does not spell {} of `{}`",
+                    view.lacking.join(", "),
+                    program.model.name
+                ),
             )
             .at(view.span, "this view"),
         ]),
         None => {
             let known: Vec<&str> = program.views.keys().map(String::as_str).collect();
             Err(vec![
-                Diagnostic::new("ucl::match", format!("`{}` has no view `{name}`", program.model.name))
-                    .help(format!("its views: universal, stored, {}", known.join(", "))),
+                Diagnostic::new(
+                    "ucl::match",
+                    format!("`{}` has no view `{name}`", program.model.name),
+                )
+                .help(format!("its views: universal, stored, {}", known.join(", "))),
             ])
         }
     }
 }
 
 fn missing(bound: &Bound<'_>) -> Diagnostic {
-    let listed: Vec<&str> = bound.missing.iter().take(12).map(String::as_str).collect();
+    let listed: Vec<&str> = bound.missing.iter().take(40).map(String::as_str).collect();
     let more = bound.missing.len() - listed.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Diagnostic::new(
@@ -124,7 +134,8 @@ fn universal(bound: &Bound<'_>) -> Vec<Item> {
     let mut items = Vec::new();
     let mut block = 0;
     for (number, param) in bound.params.iter().enumerate() {
-        let each = |p: &Param| p.dims[..p.each].iter().map(|dim| dim.name.clone()).collect::<Vec<_>>();
+        let each =
+            |p: &Param| p.dims[..p.each].iter().map(|dim| dim.name.clone()).collect::<Vec<_>>();
         if number > 0 && each(param) != each(&bound.params[number - 1]) {
             block += 1;
         }
@@ -139,7 +150,12 @@ fn universal(bound: &Bound<'_>) -> Vec<Item> {
             items.push(Item {
                 name: param.name(&indices),
                 terms: vec![number],
-                unit: param.dims.iter().map(|dim| dim.name.clone()).zip(indices.iter().copied()).collect(),
+                unit: param
+                    .dims
+                    .iter()
+                    .map(|dim| dim.name.clone())
+                    .zip(indices.iter().copied())
+                    .collect(),
                 axes: axes.clone(),
                 shape: shape.clone(),
                 dims: if bound.spec.is_some() { dims.clone() } else { Vec::new() },
@@ -157,9 +173,11 @@ fn groups(param: &Param) -> Vec<Expr> {
     let mut axes = Vec::new();
     for group in &param.groups {
         let (these, others) = rest.split_at(*group);
-        let dims = these
-            .iter()
-            .map(|dim| Expr::Dim { dim: dim.name.as_str().into(), lo: 0, hi: dim.extent });
+        let dims = these.iter().map(|dim| Expr::Dim {
+            dim: dim.name.as_str().into(),
+            lo: 0,
+            hi: dim.extent,
+        });
         axes.push(Expr::Prod(dims.collect()));
         rest = others;
     }

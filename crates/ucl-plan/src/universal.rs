@@ -11,7 +11,8 @@ pub(crate) const VIEW: &str = "universal";
 /// Dims that did not follow one by one when the folder was written lie in one stored dim: the
 /// manifest says which.
 pub fn with_universal_view(mut programs: Vec<Program>, inventory: &Inventory) -> Vec<Program> {
-    let Some(manifest) = inventory.universal.as_ref().filter(|manifest| manifest.view == VIEW) else {
+    let Some(manifest) = inventory.universal.as_ref().filter(|manifest| manifest.view == VIEW)
+    else {
         return programs;
     };
     for program in &mut programs {
@@ -25,7 +26,8 @@ pub fn with_universal_view(mut programs: Vec<Program>, inventory: &Inventory) ->
             }
             segments.push(Segment::Text(param.path.clone()));
             let template = Template { segments: joined(segments) };
-            let entry = manifest.tensors.iter().find(|entry| template.capture(&entry.name).is_some());
+            let entry =
+                manifest.tensors.iter().find(|entry| template.capture(&entry.name).is_some());
             let shape = match entry {
                 Some(entry) => entry.dims.iter().map(|dims| product(dims)).collect(),
                 None => param.dims.iter().cloned().map(Factor::Name).collect(),
@@ -59,7 +61,8 @@ pub fn with_universal_view(mut programs: Vec<Program>, inventory: &Inventory) ->
 
 /// `k q r i` as one stored dim.
 fn product(dims: &str) -> Factor {
-    let factors: Vec<Factor> = dims.split_whitespace().map(|dim| Factor::Name(dim.to_owned())).collect();
+    let factors: Vec<Factor> =
+        dims.split_whitespace().map(|dim| Factor::Name(dim.to_owned())).collect();
     match &factors[..] {
         [one] => one.clone(),
         _ => Factor::Group(Sum { alternatives: vec![factors] }),

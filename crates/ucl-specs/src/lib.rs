@@ -5,9 +5,10 @@
 use ucl_parser::Library;
 
 /// A spec: its file's name and its text. A base stands before what extends it.
-pub const SPECS: [(&str, &str); 3] = [
+pub const SPECS: [(&str, &str); 4] = [
     ("decoder.ucl", include_str!("../specs/decoder.ucl")),
     ("llama.ucl", include_str!("../specs/llama.ucl")),
+    ("mixtral.ucl", include_str!("../specs/mixtral.ucl")),
     ("gpt2.ucl", include_str!("../specs/gpt2.ucl")),
 ];
 

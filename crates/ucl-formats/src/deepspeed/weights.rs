@@ -134,22 +134,33 @@ impl<'a> Known<'a> {
         for together in places.values() {
             let known = together.iter().copied().find(|name| self.trained.contains_key(name));
             let known = known.or_else(|| together.iter().find_map(|name| self.tied(name)));
-            let recorded = || together.iter().find_map(|name| self.shared.get(name).copied());
+            let recorded = || together.iter().find_map(|name| self.recorded(name, weights));
             let one = known.or_else(recorded).unwrap_or(together[0]);
             for name in together.iter().filter(|name| **name != one) {
                 names.insert((*name).to_owned(), one.to_owned());
             }
         }
         // An alias with a storage of its own: the record says that it is the same.
-        for (alias, original) in &self.shared {
-            if !self.trained.contains_key(alias) && !names.contains_key(*alias) {
-                let original = names.get(*original).cloned().unwrap_or((*original).to_owned());
+        for alias in self.shared.keys() {
+            if !self.trained.contains_key(alias)
+                && !names.contains_key(*alias)
+                && let Some(original) = self.recorded(alias, weights)
+            {
+                let original = names.get(original).cloned().unwrap_or(original.to_owned());
                 if original != *alias {
                     names.insert((*alias).to_owned(), original);
                 }
             }
         }
         names
+    }
+
+    /// What an alias is recorded as a second name of, if that is in the file or was trained. Where
+    /// the original was left out, the alias is the only name that there is.
+    fn recorded(&self, alias: &str, weights: &[Weight]) -> Option<&'a str> {
+        let original = *self.shared.get(alias)?;
+        let stored = weights.iter().any(|weight| weight.name == original);
+        (stored || self.trained.contains_key(original)).then_some(original)
     }
 
     /// What a pipeline calls a layer's tensor that several stages share.

@@ -8,7 +8,7 @@ mod piece;
 mod proof;
 mod walk;
 
-pub(crate) use expr::{Expr};
+pub(crate) use expr::Expr;
 pub(crate) use piece::{
     Bounds, Component, Strides, address, clip, flat_components, meet, strided_components, volume,
 };

@@ -63,10 +63,7 @@ pub(crate) fn strided_components(
         });
         whole = next;
     }
-    whole
-        .iter()
-        .map(|(term, base, bounds)| component(*term, *base, bounds, unit, params))
-        .collect()
+    whole.iter().map(|(term, base, bounds)| component(*term, *base, bounds, unit, params)).collect()
 }
 
 fn component(
@@ -123,7 +120,12 @@ pub(crate) fn meet(a: &[(u64, u64)], b: &[(u64, u64)]) -> Option<Bounds> {
 }
 
 /// The address of a box's low corner inside of a bigger box at `base`.
-pub(crate) fn address(base: i64, outer: &[(u64, u64)], strides: &[i64], inner: &[(u64, u64)]) -> i64 {
+pub(crate) fn address(
+    base: i64,
+    outer: &[(u64, u64)],
+    strides: &[i64],
+    inner: &[(u64, u64)],
+) -> i64 {
     let steps = outer.iter().zip(inner).zip(strides);
     base + steps.map(|((from, to), stride)| signed(to.0 - from.0) * stride).sum::<i64>()
 }

@@ -73,10 +73,11 @@ impl Addresses {
     /// per dim.
     pub(crate) fn claim(&mut self, base: u64, dims: impl Iterator<Item = (u64, u64)>) {
         let root = mix(0x5eed);
-        let sum = dims.filter(|(count, _)| *count > 1).fold(
-            power(root, base),
-            |product, (count, stride)| multiply(product, series(power(root, stride), count)),
-        );
+        let sum = dims
+            .filter(|(count, _)| *count > 1)
+            .fold(power(root, base), |product, (count, stride)| {
+                multiply(product, series(power(root, stride), count))
+            });
         self.0 = add(self.0, sum);
     }
 

@@ -63,7 +63,8 @@ impl Atlas {
         for sorted in self.pieces.values_mut() {
             let dims = sorted.pieces.first().map_or(0, |piece| piece.bounds.len());
             let distinct = |dim: usize| {
-                let mut seen: Vec<(u64, u64)> = sorted.pieces.iter().map(|p| p.bounds[dim]).collect();
+                let mut seen: Vec<(u64, u64)> =
+                    sorted.pieces.iter().map(|p| p.bounds[dim]).collect();
                 seen.sort_unstable();
                 seen.dedup();
                 seen.len()
@@ -71,7 +72,8 @@ impl Atlas {
             sorted.pivot = (0..dims).rev().max_by_key(|dim| distinct(*dim)).unwrap_or(0);
             let pivot = sorted.pivot;
             sorted.pieces.sort_by(|a, b| {
-                let key = |p: &Piece| (p.bounds.get(pivot).copied(), p.bounds.clone(), p.stored, p.base);
+                let key =
+                    |p: &Piece| (p.bounds.get(pivot).copied(), p.bounds.clone(), p.stored, p.base);
                 key(a).cmp(&key(b))
             });
             sorted.reach = sorted

@@ -53,7 +53,9 @@ impl Buffers {
         for stored in inventory.tensors.iter().filter(|stored| ignored.contains(&stored.name)) {
             let Data::Runs(runs) = &stored.data else { continue };
             for run in runs.iter().filter(|run| run.len > 0) {
-                let Some(((_, start), number)) = self.at.range(..=(run.file, run.offset)).next_back() else {
+                let Some(((_, start), number)) =
+                    self.at.range(..=(run.file, run.offset)).next_back()
+                else {
                     continue;
                 };
                 let first = (run.offset - start) / stored.dtype.size_bytes();

@@ -35,15 +35,19 @@ impl<'a> Cuts<'a> {
         let special = |shard: &Shard| {
             !shard.of.is_empty() && shard.of.iter().any(|path| is_under(param, path))
         };
-        let found = layout.shards.iter().find(|shard| shard.dim == dim && special(shard)).or_else(|| {
-            layout.shards.iter().find(|shard| {
-                shard.dim == dim
-                    && shard.of.is_empty()
-                    && !layout.shards.iter().any(|other| {
-                        special(other) && (other.dim == dim || other.over.iter().any(|axis| shard.over.contains(axis)))
-                    })
-            })
-        })?;
+        let found = layout.shards.iter().find(|shard| shard.dim == dim && special(shard)).or_else(
+            || {
+                layout.shards.iter().find(|shard| {
+                    shard.dim == dim
+                        && shard.of.is_empty()
+                        && !layout.shards.iter().any(|other| {
+                            special(other)
+                                && (other.dim == dim
+                                    || other.over.iter().any(|axis| shard.over.contains(axis)))
+                        })
+                })
+            },
+        )?;
         (self.ranks(found) > 1).then_some(found)
     }
 
@@ -54,9 +58,10 @@ impl<'a> Cuts<'a> {
 
     /// Which part a rank holds: its coordinates along the axes, the first outermost.
     pub(crate) fn part(&self, shard: &Shard, rank: &Mesh) -> u64 {
-        shard.over.iter().fold(0, |part, axis| {
-            part * self.size(axis) + self.coordinate(rank, axis).unwrap_or(0)
-        })
+        shard
+            .over
+            .iter()
+            .fold(0, |part, axis| part * self.size(axis) + self.coordinate(rank, axis).unwrap_or(0))
     }
 
     /// The padded extent of a dim by the layout's own formula.
@@ -95,9 +100,11 @@ mod tests {
     #[test]
     fn parts_tile_the_extent() {
         assert_eq!(interval(10, 4, 0, Rest::Exact), None);
-        let uneven: Vec<_> = (0..4).map(|part| interval(10, 4, part, Rest::Uneven).unwrap()).collect();
+        let uneven: Vec<_> =
+            (0..4).map(|part| interval(10, 4, part, Rest::Uneven).unwrap()).collect();
         assert_eq!(uneven, [(0, 3), (3, 6), (6, 8), (8, 10)]);
-        let repeated: Vec<_> = (0..4).map(|part| interval(2, 4, part, Rest::Repeat).unwrap()).collect();
+        let repeated: Vec<_> =
+            (0..4).map(|part| interval(2, 4, part, Rest::Repeat).unwrap()).collect();
         assert_eq!(repeated, [(0, 1), (0, 1), (1, 2), (1, 2)]);
     }
 }

@@ -79,7 +79,12 @@ pub(crate) fn equations(
     for dim in &program.model.dims {
         if let DimDef::Atom(Some(size)) = dim.def {
             let sum = vec![(1, vec![dim.name.clone()])];
-            out.push(Equation { sum, value: size, source: "the model".into(), span: Some(dim.span) });
+            out.push(Equation {
+                sum,
+                value: size,
+                source: "the model".into(),
+                span: Some(dim.span),
+            });
         }
     }
     let mut seen = BTreeSet::new();
@@ -147,7 +152,9 @@ fn evaluate(
     let numbers = |name: &str| {
         (scope.numbers)(name).or_else(|| {
             let other = bindings.iter().find(|other| {
-                other.name == name && other.document == binding.document && other.name != binding.name
+                other.name == name
+                    && other.document == binding.document
+                    && other.name != binding.name
             })?;
             // One level deep is enough for `k = n`, and cannot go in circles.
             Scope { numbers: scope.numbers, document: Some(document) }.eval(&other.expr)
@@ -169,11 +176,13 @@ pub(crate) fn bound_number(
         return i64::try_from(*value).ok();
     }
     let numbers = scope_numbers(set, cuts);
-    program.model.bindings.iter().chain(&view.bindings).filter(|b| b.name == name).find_map(|binding| {
-        let document = document(inventory, binding.document)?;
-        let scope = Scope { numbers: &numbers, document: Some(document) };
-        evaluate(program, view, binding, &scope, document)
-    })
+    program.model.bindings.iter().chain(&view.bindings).filter(|b| b.name == name).find_map(
+        |binding| {
+            let document = document(inventory, binding.document)?;
+            let scope = Scope { numbers: &numbers, document: Some(document) };
+            evaluate(program, view, binding, &scope, document)
+        },
+    )
 }
 
 /// Numbers that need no document: the mesh and what the user set.
@@ -182,7 +191,8 @@ pub(crate) fn scope_numbers<'a>(
     cuts: Cuts<'a>,
 ) -> impl Fn(&str) -> Option<i64> + 'a {
     move |name| {
-        let axis = cuts.layout.is_some_and(|layout| layout.axes.iter().any(|axis| axis.name == name));
+        let axis =
+            cuts.layout.is_some_and(|layout| layout.axes.iter().any(|axis| axis.name == name));
         let number = match set.get(name) {
             Some(value) => Some(*value),
             None if axis || cuts.mesh.contains_key(name) => Some(cuts.size(name)),
@@ -222,7 +232,9 @@ fn shape_equations(
     }
     for (axis, (factor, size)) in shape.iter().zip(&stored.shape).enumerate() {
         let rename = |atom: &str| padded_name(cuts, atom);
-        let Some(local) = local_size(composites, cuts, &rule.terms, factor, &rename) else { continue };
+        let Some(local) = local_size(composites, cuts, &rule.terms, factor, &rename) else {
+            continue;
+        };
         let scale = local.iter().map(|(_, by, _)| *by).fold(1, lcm);
         let sum = local.into_iter().map(|(a, by, product)| (a * (scale / by), product)).collect();
         out.push(Equation {

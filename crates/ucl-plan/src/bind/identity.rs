@@ -32,18 +32,27 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
             wrong.push(
                 Diagnostic::new(
                     "ucl::match",
-                    format!("{:?} has shape {shape:?} and, in {}, {:?}", stored.name, place(stored), stored.shape),
+                    format!(
+                        "{:?} has shape {shape:?} and, in {}, {:?}",
+                        stored.name,
+                        place(stored),
+                        stored.shape
+                    ),
                 )
                 .help("files of different runs or steps in one folder?"),
             );
         }
     }
-    let cut = ["tp", "ep"].into_iter().filter(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
+    let cut =
+        ["tp", "ep"].into_iter().filter(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
     for axis in cut {
         wrong.push(
             Diagnostic::new(
                 "ucl::match",
-                format!("tensors are cut over {axis}={}, and no spec says how they fit together", inventory.mesh[axis]),
+                format!(
+                    "tensors are cut over {axis}={}, and no spec says how they fit together",
+                    inventory.mesh[axis]
+                ),
             )
             .help("name a spec with --spec FILE.ucl; `ucl specs` lists the built-in ones"),
         );
@@ -142,12 +151,12 @@ pub(crate) fn components(
         Data::Runs(runs) => runs
             .iter()
             .flat_map(|run| {
-                flat_components(axes, unit, params, (run.start, run.start + run.len)).into_iter().map(
-                    |component| {
+                flat_components(axes, unit, params, (run.start, run.start + run.len))
+                    .into_iter()
+                    .map(|component| {
                         let base = signed(run.offset) + (component.base - signed(run.start)) * size;
                         (component, base, run.file)
-                    },
-                )
+                    })
             })
             .collect(),
     }

@@ -81,7 +81,8 @@ impl Lowering<'_> {
 
     /// The atoms that are one dim of the parameter, of which `first` is the first.
     fn block(&self, term: Option<usize>, first: &str) -> Result<Monomial, Unfit> {
-        let found = self.param(term).dims.iter().find(|dim| dim.name.split(' ').any(|atom| atom == first));
+        let found =
+            self.param(term).dims.iter().find(|dim| dim.name.split(' ').any(|atom| atom == first));
         match found {
             Some(dim) => {
                 let atoms: Monomial = dim.name.split(' ').map(str::to_owned).collect();
@@ -127,7 +128,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn flatten_sum(&self, sum: &Sum, term: Option<usize>, done: bool, out: &mut Vec<Leaf>) -> Result<(), Unfit> {
+    fn flatten_sum(
+        &self,
+        sum: &Sum,
+        term: Option<usize>,
+        done: bool,
+        out: &mut Vec<Leaf>,
+    ) -> Result<(), Unfit> {
         match &sum.alternatives[..] {
             [only] => self.flatten(only, term, done, out),
             _ => {
@@ -163,11 +170,8 @@ impl Lowering<'_> {
 
     fn interval(&self, dim: &str, extent: u64, shard: &Shard) -> Result<(u64, u64), Unfit> {
         let ranks = self.cuts.ranks(shard);
-        interval(extent, ranks, self.cuts.part(shard, self.rank), shard.rest).ok_or_else(|| Unfit::Divide {
-            dim: dim.to_owned(),
-            extent,
-            ranks,
-            over: shard.over.clone(),
+        interval(extent, ranks, self.cuts.part(shard, self.rank), shard.rest).ok_or_else(|| {
+            Unfit::Divide { dim: dim.to_owned(), extent, ranks, over: shard.over.clone() }
         })
     }
 
@@ -198,7 +202,11 @@ struct LocalSize<'a> {
 }
 
 impl LocalSize<'_> {
-    fn product(&self, factors: &[Factor], term: Option<usize>) -> Option<Vec<(u64, u64, Monomial)>> {
+    fn product(
+        &self,
+        factors: &[Factor],
+        term: Option<usize>,
+    ) -> Option<Vec<(u64, u64, Monomial)>> {
         let mut product = vec![(1, 1, Monomial::new())];
         for factor in factors {
             let next = match factor {
@@ -211,8 +219,9 @@ impl LocalSize<'_> {
                         (_, Some(shard)) if shard.rest != Rest::Exact => return None,
                         (_, cut) => {
                             let ranks = cut.map_or(1, |shard| self.cuts.ranks(shard));
-                            let whole =
-                                self.composites.polynomial(std::slice::from_ref(factor), self.rename);
+                            let whole = self
+                                .composites
+                                .polynomial(std::slice::from_ref(factor), self.rename);
                             whole.into_iter().map(|(by, product)| (by, ranks, product)).collect()
                         }
                     }

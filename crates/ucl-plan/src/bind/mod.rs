@@ -6,20 +6,29 @@ mod cut;
 mod facts;
 mod identity;
 mod lower;
+mod made;
 mod names;
 mod number;
+mod pad;
 mod program;
+mod role;
 mod size;
+mod tied;
+mod unfit;
+mod value;
 
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
 pub(crate) use cut::{Cuts, interval};
+pub(crate) use facts::scope_numbers;
 pub(crate) use identity::bind_identity;
 pub(crate) use lower::Lowering;
+pub(crate) use made::params_of;
 pub(crate) use names::claim;
 pub(crate) use number::Scope;
-pub(crate) use facts::scope_numbers;
-pub(crate) use program::{bind_program, is_weight, params_of, unfit_diagnostic};
+pub(crate) use program::bind_program;
 pub(crate) use size::{Composites, Sizes};
+pub(crate) use unfit::unfit_diagnostic;
+pub(crate) use value::is_weight;
 
 use crate::params::Param;
 use crate::work::Check;
@@ -107,11 +116,12 @@ impl Bound<'_> {
         }
         let (set, mesh) = (BTreeMap::new(), ucl_ir::Mesh::new());
         let cuts = Cuts { layout: None, mesh: &mesh };
-        let number = |name: &str| facts::bound_number(program, view, self.inventory, cuts, &set, name);
+        let number =
+            |name: &str| facts::bound_number(program, view, self.inventory, cuts, &set, name);
         self.states()
             .into_iter()
             .map(|state| {
-                let (scale, shift) = program::stored_value(view, term, &state, &number);
+                let (scale, shift) = value::stored_value(view, term, &state, &number);
                 (state, scale, shift)
             })
             .collect()

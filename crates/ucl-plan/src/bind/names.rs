@@ -87,6 +87,7 @@ fn claims_of(view: &View, name: &str, tied: bool) -> Vec<Claim> {
 }
 
 fn is_ignored(view: &View, name: &str, base: Option<&str>) -> bool {
-    let fits = |name: &str| view.ignores.iter().any(|ignore| ignore.template.capture(name).is_some());
+    let fits =
+        |name: &str| view.ignores.iter().any(|ignore| ignore.template.capture(name).is_some());
     fits(name) || base.is_some_and(|base| fits(&format!("{base}{name}")))
 }

@@ -58,13 +58,18 @@ impl Sizes {
             _ => None,
         });
         let known = |name: &&String| program.model.dims.iter().any(|dim| dim.name == **name);
-        let said = set.iter().filter(|(name, _)| known(name)).map(|(name, size)| (name, *size, None));
+        let said =
+            set.iter().filter(|(name, _)| known(name)).map(|(name, size)| (name, *size, None));
         let equations: Vec<Equation> = fixed
             .chain(said)
             .map(|(name, value, span)| Equation {
                 sum: composites.polynomial(&[Factor::Name(name.clone())], &str::to_owned),
                 value,
-                source: if span.is_some() { "the model".to_owned() } else { format!("{name}={value}") },
+                source: if span.is_some() {
+                    "the model".to_owned()
+                } else {
+                    format!("{name}={value}")
+                },
                 span,
             })
             .collect();
@@ -83,19 +88,29 @@ impl Sizes {
         if let Some((value, _)) = self.known.get(&product) {
             return Some(*value);
         }
-        self.known.iter().filter(|(part, _)| part.len() > 1).find_map(|(part, (value, _))| {
-            let rest = without(&product, part)?;
-            Some(value * self.by_atoms(&rest)?)
-        }).or_else(|| self.by_atoms(&product))
+        self.known
+            .iter()
+            .filter(|(part, _)| part.len() > 1)
+            .find_map(|(part, (value, _))| {
+                let rest = without(&product, part)?;
+                Some(value * self.by_atoms(&rest)?)
+            })
+            .or_else(|| self.by_atoms(&product))
     }
 
     /// All single atoms that are known, by name.
     pub(crate) fn atoms(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.known.iter().filter(|(product, _)| product.len() == 1).map(|(product, (value, _))| (product[0].as_str(), *value))
+        self.known
+            .iter()
+            .filter(|(product, _)| product.len() == 1)
+            .map(|(product, (value, _))| (product[0].as_str(), *value))
     }
 
     fn by_atoms(&self, product: &[String]) -> Option<u64> {
-        product.iter().map(|atom| self.known.get(std::slice::from_ref(atom)).map(|known| known.0)).product()
+        product
+            .iter()
+            .map(|atom| self.known.get(std::slice::from_ref(atom)).map(|known| known.0))
+            .product()
     }
 
     /// If all products of the equation but one are known, that one follows.
@@ -152,7 +167,10 @@ impl Sizes {
             .sum
             .iter()
             .flat_map(|(_, product)| {
-                let whole = self.known.get(product).map(|(value, source)| (spell_product(product), *value, source));
+                let whole = self
+                    .known
+                    .get(product)
+                    .map(|(value, source)| (spell_product(product), *value, source));
                 let parts = product.iter().filter_map(|atom| {
                     let (value, source) = self.known.get(std::slice::from_ref(atom))?;
                     Some((atom.clone(), *value, source))
@@ -162,7 +180,8 @@ impl Sizes {
             .map(|(name, value, source)| format!("{name} = {value} by {source}"))
             .collect();
         let mut seen = std::collections::BTreeSet::new();
-        let others: Vec<String> = others.into_iter().filter(|text| seen.insert(text.clone())).collect();
+        let others: Vec<String> =
+            others.into_iter().filter(|text| seen.insert(text.clone())).collect();
         let diagnostic = Diagnostic::new(
             "ucl::bind",
             format!("`{text}` is {} by {}, but {sum} by the rest: {}", equation.value, equation.source, others.join(", ")),
@@ -207,7 +226,10 @@ pub(crate) struct Composites<'a> {
 }
 
 impl<'a> Composites<'a> {
-    pub(crate) fn new(model: &'a Model, view: Option<&'a indexmap::IndexMap<String, Sum>>) -> Composites<'a> {
+    pub(crate) fn new(
+        model: &'a Model,
+        view: Option<&'a indexmap::IndexMap<String, Sum>>,
+    ) -> Composites<'a> {
         Composites { view, model }
     }
 
@@ -222,7 +244,11 @@ impl<'a> Composites<'a> {
     }
 
     /// The number of elements of a product of factors, where `rename` may replace atoms.
-    pub(crate) fn polynomial(&self, factors: &[Factor], rename: &dyn Fn(&str) -> String) -> Polynomial {
+    pub(crate) fn polynomial(
+        &self,
+        factors: &[Factor],
+        rename: &dyn Fn(&str) -> String,
+    ) -> Polynomial {
         let mut product: Polynomial = vec![(1, Vec::new())];
         for factor in factors {
             let next = match factor {
@@ -255,16 +281,23 @@ impl<'a> Composites<'a> {
     pub(crate) fn atoms(&self, dim: &str) -> Vec<String> {
         match self.get(dim).and_then(|sum| sum.alternatives.first()) {
             None => vec![dim.to_owned()],
-            Some(factors) => factors.iter().flat_map(|factor| match factor {
-                Factor::Name(name) => self.atoms(name),
-                Factor::One => Vec::new(),
-                Factor::Group(sum) => {
-                    sum.alternatives.first().into_iter().flatten().flat_map(|inner| match inner {
-                        Factor::Name(name) => self.atoms(name),
-                        _ => Vec::new(),
-                    }).collect()
-                }
-            }).collect(),
+            Some(factors) => factors
+                .iter()
+                .flat_map(|factor| match factor {
+                    Factor::Name(name) => self.atoms(name),
+                    Factor::One => Vec::new(),
+                    Factor::Group(sum) => sum
+                        .alternatives
+                        .first()
+                        .into_iter()
+                        .flatten()
+                        .flat_map(|inner| match inner {
+                            Factor::Name(name) => self.atoms(name),
+                            _ => Vec::new(),
+                        })
+                        .collect(),
+                })
+                .collect(),
         }
     }
 }
@@ -291,7 +324,9 @@ mod tests {
     fn equation(sum: &[(u64, &str)], value: u64) -> Equation {
         let sum = sum
             .iter()
-            .map(|(factor, product)| (*factor, product.split_whitespace().map(str::to_owned).collect()))
+            .map(|(factor, product)| {
+                (*factor, product.split_whitespace().map(str::to_owned).collect())
+            })
             .collect();
         Equation { sum, value, source: format!("fact {value}"), span: None }
     }

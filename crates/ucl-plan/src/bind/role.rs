@@ -1,0 +1,160 @@
+//! Which copy of a tensor counts: by the axes that cut it, and those that do not.
+
+use super::PieceRole;
+use super::cut::is_under;
+use super::identity::place;
+use super::program::{Binder, Placed};
+use super::value::is_weight;
+use crate::work::Check;
+use std::collections::{BTreeMap, BTreeSet};
+use ucl_ir::{Factor, MergeOp, Rest, Rule, Shard};
+
+/// A rule's tensor: its rule, indices, state, and an axis that does not cut it.
+pub(super) type Copies = (usize, Vec<u64>, String, String);
+
+impl<'a> Binder<'a, '_> {
+    /// The cuts of a tensor of this rule: in its shape, from outside in, and in its name.
+    fn cuts_of(&self, rule: &Rule) -> Vec<&'a Shard> {
+        let mut found = Vec::new();
+        self.cuts_in(&rule.shape, &rule.terms, &mut found);
+        for dim in rule.spellings[0].template.indices() {
+            found.extend(self.cuts.of(&rule.terms[0], dim).filter(|shard| !shard.global));
+        }
+        found
+    }
+
+    fn cuts_in(&self, factors: &[Factor], terms: &[String], out: &mut Vec<&'a Shard>) {
+        for factor in factors {
+            let inner = match factor {
+                Factor::One => continue,
+                Factor::Group(sum) => Some(sum),
+                Factor::Name(name) => {
+                    match terms.iter().find_map(|term| self.cuts.of(term, name)) {
+                        Some(shard) => {
+                            out.push(shard);
+                            continue;
+                        }
+                        None => self.composites.get(name),
+                    }
+                }
+            };
+            for alternative in inner.into_iter().flat_map(|sum| &sum.alternatives) {
+                self.cuts_in(alternative, terms, out);
+            }
+        }
+    }
+
+    /// The axes over which a tensor of this rule is cut.
+    fn cut_axes(&self, rule: &Rule) -> BTreeSet<&'a str> {
+        let cuts = self.cuts_of(rule);
+        cuts.iter().flat_map(|shard| &shard.over).map(|axis| self.canonical(axis)).collect()
+    }
+
+    /// An axis that shares another's coordinate is that other, unless the mesh has it.
+    fn canonical(&self, axis: &'a str) -> &'a str {
+        if self.cuts.mesh.contains_key(axis) {
+            return axis;
+        }
+        let declared =
+            self.cuts.layout.and_then(|layout| layout.axes.iter().find(|known| known.name == axis));
+        declared.and_then(|declared| declared.same_as.as_deref()).unwrap_or(axis)
+    }
+
+    /// For each tensor (parameter, indices, state) and axis that does not cut it: the coordinate whose
+    /// copy counts. On a pipeline it is the stage that owns the tensor, elsewhere the first.
+    pub(super) fn owners(&self, placed: &[Placed<'_>]) -> BTreeMap<Copies, u64> {
+        let mut owners = BTreeMap::new();
+        for one in placed.iter().filter(|one| !one.copy) {
+            let rule = &self.view.rules[one.claim.rule];
+            let cut = self.cut_axes(rule);
+            let model = self.program.model.params.iter().find(|param| param.path == rule.terms[0]);
+            for (axis, at) in one.stored.at.iter().filter(|(axis, _)| !cut.contains(axis.as_str()))
+            {
+                let key = self.key(one, axis);
+                let last = self.is_stage(axis)
+                    && model.is_some_and(|p| p.each.is_empty() && !p.before_each);
+                let owner = owners.entry(key).or_insert(*at);
+                *owner = if last { (*owner).max(*at) } else { (*owner).min(*at) };
+            }
+        }
+        owners
+    }
+
+    fn key(&self, one: &Placed<'_>, axis: &str) -> Copies {
+        let indices = one.indices.iter().map(|index| index.1).collect();
+        (one.claim.rule, indices, one.stored.state.clone(), axis.to_owned())
+    }
+
+    fn is_stage(&self, axis: &str) -> bool {
+        self.cuts.layout.is_some_and(|layout| {
+            layout
+                .shards
+                .iter()
+                .any(|shard| shard.stage && shard.over.iter().any(|over| over == axis))
+        })
+    }
+
+    /// Whether a tensor counts, is compared, or is merged; and how a difference is called.
+    pub(super) fn role(
+        &self,
+        one: &Placed<'_>,
+        rule: &Rule,
+        owners: &BTreeMap<Copies, u64>,
+    ) -> (PieceRole, Check) {
+        let label = place(one.stored);
+        if one.copy {
+            return (
+                PieceRole::Replica,
+                Check { label: format!("the tied copy {label}"), fatal: true },
+            );
+        }
+        if self.repeats(one, rule) {
+            return (PieceRole::Replica, Check { label, fatal: true });
+        }
+        let cut = self.cut_axes(rule);
+        let merges = self.cuts.layout.map_or(&[][..], |layout| &layout.merges);
+        let mut role = PieceRole::Primary;
+        let mut fatal = true;
+        for (axis, at) in one.stored.at.iter().filter(|(axis, _)| !cut.contains(axis.as_str())) {
+            let merge = merges.iter().find(|merge| {
+                merge.over == *axis
+                    && merge.params.iter().any(|path| is_under(&rule.terms[0], path))
+            });
+            let ranks = self.cuts.size(axis);
+            match merge.map(|merge| merge.op) {
+                Some(MergeOp::Average) if ranks > 1 => {
+                    role = PieceRole::Average(u32::try_from(ranks).unwrap_or(u32::MAX));
+                    continue;
+                }
+                Some(MergeOp::Sum) if ranks > 1 && is_weight(&one.stored.state) => {
+                    role = PieceRole::Sum;
+                    continue;
+                }
+                _ => {}
+            }
+            if owners.get(&self.key(one, axis)).is_some_and(|owner| owner != at) {
+                let tied = self
+                    .program
+                    .model
+                    .params
+                    .iter()
+                    .any(|p| p.tied.as_deref() == Some(&rule.terms[0]));
+                // A stage that does not own a tensor may keep an old copy of it, unless it is tied.
+                fatal &= !self.is_stage(axis) || (tied && self.bound.tied);
+                role = PieceRole::Replica;
+            }
+        }
+        (role, Check { label, fatal })
+    }
+
+    /// Whether an earlier rank holds the same indices, because there are more ranks than indices.
+    fn repeats(&self, one: &Placed<'_>, rule: &Rule) -> bool {
+        self.cuts_of(rule).into_iter().filter(|shard| shard.rest == Rest::Repeat).any(|shard| {
+            let extent = self.bound.sizes.value(&self.composites.atoms(&shard.dim));
+            extent.is_some_and(|extent| {
+                let copies = (self.cuts.ranks(shard) / extent).max(1);
+                self.cuts.part(shard, &one.stored.at) % copies != 0
+            })
+        })
+    }
+}
