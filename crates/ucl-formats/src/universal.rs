@@ -35,9 +35,6 @@ pub struct Manifest {
     /// The spec, one text without inheritance; it decides. Missing for `identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
-    /// The spec compiled, a cache; read only if its version is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub program: Option<serde_json::Value>,
     /// Every tensor, in the order of the model.
     pub tensors: Vec<Entry>,
     /// The optimizer's groups.

@@ -8,6 +8,7 @@
 
 mod algebra;
 mod bind;
+mod cover;
 mod explain;
 mod manifest;
 mod params;
@@ -16,6 +17,7 @@ mod recognise;
 mod report;
 mod shard;
 mod spell;
+mod step;
 mod synth;
 mod target;
 mod universal;

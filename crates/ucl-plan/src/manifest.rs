@@ -67,7 +67,6 @@ impl Plan<'_> {
             },
             dims: self.bound.dims(),
             spec,
-            program: None,
             tensors: entries.into_values().collect(),
             optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
             extra,

@@ -1,13 +1,12 @@
 //! The plan: which bytes go where, proven before any is read.
 
-use crate::algebra::{
-    Bounds, Component, address, clip, flat_components, times, total, volume, weight,
-};
-use crate::bind::{Bound, Piece, PieceRole, is_weight};
+use crate::algebra::{Component, clip, flat_components};
+use crate::bind::{Bound, PieceRole, is_weight};
+use crate::cover::Cover;
 use crate::params::Param;
+use crate::step::{signed, strided};
 use crate::target::{Item, States, Target, items};
-use crate::work::{Check, Loop, Move, MoveRole, TargetFile, TargetTensor, Work};
-use smallvec::SmallVec;
+use crate::work::{Check, Move, MoveRole, TargetFile, TargetTensor, Work};
 use std::ops::Range;
 use std::path::PathBuf;
 use ucl_formats::safetensors::{Unwritable, layout};
@@ -192,99 +191,6 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// Whether the pieces that count cover an item exactly once.
-    fn covered(&self, item: &Item, state: &str) -> Cover {
-        let mut any = false;
-        let mut whole = true;
-        let mut first_gap = None;
-        for (param, component) in self.boxes(item, 0..item.shape.iter().product()) {
-            let mut counting: Vec<(u64, Bounds)> = Vec::new();
-            for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
-                match piece.role {
-                    PieceRole::Primary | PieceRole::Sum => counting.push((1, shared)),
-                    PieceRole::Average(of) => counting.push((u64::from(of), shared)),
-                    PieceRole::Replica => {}
-                }
-            }
-            any |= !counting.is_empty();
-            // Replicas of a merge each cover the box, so the weight is a multiple.
-            let share = counting.first().map_or(1, |(of, _)| *of);
-            let sums = matches!(self.bound.atlas.meeting(param, state, &component.bounds).next(), Some((p, _)) if p.role == PieceRole::Sum);
-            let found = total(counting.iter().map(|(_, shared)| weight(shared)));
-            let expected = weight(&component.bounds);
-            if !sums && found != times(share, expected) {
-                whole = false;
-                first_gap = first_gap.or_else(|| {
-                    let boxes: Vec<&Bounds> = counting.iter().map(|(_, shared)| shared).collect();
-                    let dims = &self.bound.params[param].dims;
-                    explain(&component.bounds, &boxes, share).map(|why| {
-                        let at: Vec<String> = dims
-                            .iter()
-                            .zip(&why.1)
-                            .map(|(dim, x)| format!("{}={x}", dim.name))
-                            .collect();
-                        format!(
-                            "the element {} [{}] is stored {} times",
-                            self.bound.params[param].path,
-                            at.join(" "),
-                            why.0
-                        )
-                    })
-                });
-            }
-        }
-        match (any, whole) {
-            (_, true) => Cover::Whole,
-            (false, false) => Cover::None,
-            (true, false) => {
-                Cover::Part(first_gap.unwrap_or_else(|| "it is not stored exactly once".to_owned()))
-            }
-        }
-    }
-
-    /// No element of a state that is written may go nowhere.
-    fn nothing_lost(&self) -> Result<(), Vec<Diagnostic>> {
-        let mut used: std::collections::BTreeMap<(usize, &str), u64> =
-            std::collections::BTreeMap::new();
-        for (tensor, item) in self.tensors.iter().zip(&self.item_of) {
-            for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
-                let moved: u64 = self
-                    .bound
-                    .atlas
-                    .meeting(param, &tensor.state, &component.bounds)
-                    .filter(|(piece, _)| piece.role != PieceRole::Replica)
-                    .map(|(_, shared)| volume(&shared))
-                    .sum();
-                *used.entry((param, tensor.state.as_str())).or_default() += moved;
-            }
-        }
-        let mut wrong = Vec::new();
-        for (param, state) in self.bound.atlas.keys() {
-            let left_out =
-                (self.target.states == States::Weights && !is_weight(state)) || state == "param";
-            let there: u64 = self
-                .bound
-                .atlas
-                .all(param, state)
-                .iter()
-                .filter(|piece| piece.role != PieceRole::Replica)
-                .map(|piece| volume(&piece.bounds))
-                .sum();
-            let moved = used.get(&(param, state)).copied().unwrap_or(0);
-            if !left_out && moved != there {
-                wrong.push(Diagnostic::new(
-                    "ucl::cover",
-                    format!(
-                        "{} of the {there} elements of `{}` ({state}) would go nowhere",
-                        there - moved.min(there),
-                        self.bound.params[param].path
-                    ),
-                ));
-            }
-        }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-    }
-
     fn count(&mut self) {
         let mut totals = Totals { tensors: self.tensors.len() as u64, ..Totals::default() };
         for tensor in 0..self.tensors.len() {
@@ -339,88 +245,6 @@ impl<'a> Plan<'a> {
             }
         }
     }
-}
-
-/// A move between a source piece and a target box, over what they share.
-pub(crate) fn strided(
-    piece: &Piece,
-    target: &Component,
-    shared: &Bounds,
-    window: i64,
-    role: MoveRole,
-    scale: f64,
-    shift: f64,
-) -> Move {
-    let from = address(piece.base, &piece.bounds, &piece.strides, shared);
-    let to = address(target.base, &target.bounds, &target.strides, shared);
-    let mut loops: SmallVec<[Loop; 6]> = shared
-        .iter()
-        .zip(piece.strides.iter().zip(&target.strides))
-        .map(|((lo, hi), (from, to))| Loop { count: hi - lo, from: *from, to: *to })
-        .filter(|one| one.count > 1)
-        .collect();
-    loops.sort_by_key(|one| std::cmp::Reverse(one.to));
-    let mut fused: SmallVec<[Loop; 6]> = SmallVec::new();
-    for inner in loops {
-        match fused.last_mut() {
-            Some(outer)
-                if outer.from == inner.from * signed(inner.count)
-                    && outer.to == inner.to * signed(inner.count) =>
-            {
-                *outer = Loop { count: outer.count * inner.count, ..inner };
-            }
-            _ => fused.push(inner),
-        }
-    }
-    Move {
-        role,
-        source: piece.file as usize,
-        dtype: piece.dtype,
-        from: u64::try_from(from).unwrap_or(u64::MAX),
-        to: u64::try_from(to - window).unwrap_or(u64::MAX),
-        loops: fused,
-        scale,
-        shift,
-    }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Cover {
-    None,
-    Part(String),
-    Whole,
-}
-
-/// A message is not worth looking through more cells than this.
-const CELLS: u64 = 1 << 20;
-
-/// The first cell of a box that is not covered `share` times, by coordinates between all boundaries.
-fn explain(whole: &Bounds, boxes: &[&Bounds], share: u64) -> Option<(u64, Vec<u64>)> {
-    let cuts: Vec<Vec<u64>> = (0..whole.len())
-        .map(|dim| {
-            let mut cuts: Vec<u64> = boxes.iter().flat_map(|b| [b[dim].0, b[dim].1]).collect();
-            cuts.push(whole[dim].0);
-            cuts.retain(|x| (whole[dim].0..whole[dim].1).contains(x));
-            cuts.sort_unstable();
-            cuts.dedup();
-            cuts
-        })
-        .collect();
-    let counts: Vec<u64> = cuts.iter().map(|cuts| cuts.len() as u64).collect();
-    if counts.iter().product::<u64>() > CELLS {
-        return None;
-    }
-    crate::params::every(&counts).into_iter().find_map(|cell| {
-        let at: Vec<u64> =
-            cell.iter().zip(&cuts).map(|(index, cuts)| cuts[*index as usize]).collect();
-        let inside = |b: &&&Bounds| b.iter().zip(&at).all(|((lo, hi), x)| (lo..hi).contains(&x));
-        let times = boxes.iter().filter(inside).count() as u64;
-        (times != share).then_some((times, at))
-    })
 }
 
 impl Work for Plan<'_> {

@@ -152,7 +152,8 @@ pub fn bind<'a>(
     naming: &Naming,
 ) -> Result<Bound<'a>, Refusal> {
     let asked = said.view.is_some() || said.model.is_some();
-    let needs_spec = inventory.framework == Framework::MegatronDeepSpeed;
+    let cut = ["tp", "ep"].iter().any(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
+    let needs_spec = cut || inventory.framework == Framework::MegatronDeepSpeed;
     if *naming == Naming::Stored && !asked && !needs_spec {
         return bind_identity(inventory).map_err(Refusal::Wrong);
     }

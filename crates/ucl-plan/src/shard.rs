@@ -3,8 +3,8 @@
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Composites, Cuts, Piece, PieceRole, Scope, Sizes, params_of, scope_numbers};
 use crate::params::{Param, every};
-use crate::plan::strided;
 use crate::spell::Speller;
+use crate::step::strided;
 use crate::target::{Item, usable_view};
 use crate::work::{Move, MoveRole};
 use std::collections::BTreeMap;

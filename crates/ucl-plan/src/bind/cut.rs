@@ -85,7 +85,7 @@ pub(crate) fn interval(extent: u64, parts: u64, part: u64, rest: Rest) -> Option
             let lo = part * each + part.min(more);
             Some((lo, lo + each + u64::from(part < more)))
         }
-        Rest::Repeat if parts % extent == 0 => {
+        Rest::Repeat if parts.is_multiple_of(extent) => {
             let index = part / (parts / extent);
             Some((index, index + 1))
         }

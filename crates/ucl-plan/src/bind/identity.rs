@@ -19,6 +19,10 @@ use ucl_ir::Diagnostic;
 /// A tensor that is stored at several tensor-parallel ranks: how they fit together is not known
 /// without a spec.
 pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diagnostic>> {
+    let cut = cut_without_spec(inventory);
+    if !cut.is_empty() {
+        return Err(cut);
+    }
     let mut names: IndexMap<&str, usize> = IndexMap::new();
     let mut params: Vec<Param> = Vec::new();
     let mut wrong = Vec::new();
@@ -42,20 +46,6 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
                 .help("files of different runs or steps in one folder?"),
             );
         }
-    }
-    let cut =
-        ["tp", "ep"].into_iter().filter(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
-    for axis in cut {
-        wrong.push(
-            Diagnostic::new(
-                "ucl::match",
-                format!(
-                    "tensors are cut over {axis}={}, and no spec says how they fit together",
-                    inventory.mesh[axis]
-                ),
-            )
-            .help("name a spec with --spec FILE.ucl; `ucl specs` lists the built-in ones"),
-        );
     }
     if !wrong.is_empty() {
         return Err(wrong);
@@ -110,6 +100,23 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
     bound.atlas.finish();
     let unclaimed = bound.buffers.prove(inventory);
     if unclaimed.is_empty() { Ok(bound) } else { Err(unclaimed) }
+}
+
+/// Axes that cut tensors in ways that only a spec tells.
+fn cut_without_spec(inventory: &Inventory) -> Vec<Diagnostic> {
+    let cut = ["tp", "ep"].into_iter();
+    let cut = cut.filter(|axis| inventory.mesh.get(*axis).is_some_and(|ranks| *ranks > 1));
+    cut.map(|axis| {
+        Diagnostic::new(
+            "ucl::match",
+            format!(
+                "tensors are cut over {axis}={}, and no spec says how they fit together",
+                inventory.mesh[axis]
+            ),
+        )
+        .help("name a spec with --spec FILE.ucl; `ucl specs` lists the built-in ones")
+    })
+    .collect()
 }
 
 fn param_of(stored: &Stored) -> Param {

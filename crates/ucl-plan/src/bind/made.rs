@@ -11,22 +11,49 @@ pub(crate) fn params_of<'p>(
     sizes: &Sizes,
 ) -> (Vec<Param>, Vec<Diagnostic>) {
     let mut params = Vec::new();
-    let mut wrong = Vec::new();
+    let mut lacking: Vec<(&ucl_ir::Param, Vec<String>)> = Vec::new();
     for param in wanted {
         match param_of(param, composites, sizes) {
             Ok(made) => params.push(made),
-            Err(diagnostic) => wrong.push(diagnostic),
+            Err(atoms) => lacking.push((param, atoms)),
         }
     }
-    (params, wrong)
+    (params, unknown_sizes(&lacking, sizes).into_iter().collect())
 }
 
-/// A parameter with numbers. Neighbouring atoms whose sizes do not follow one by one are one dim.
-pub(crate) fn param_of(
+/// One message for all sizes that do not follow.
+fn unknown_sizes(lacking: &[(&ucl_ir::Param, Vec<String>)], sizes: &Sizes) -> Option<Diagnostic> {
+    let (first, _) = lacking.first()?;
+    let mut unknown: Vec<&str> =
+        lacking.iter().flat_map(|(_, atoms)| atoms).map(String::as_str).collect();
+    unknown.retain(|atom| sizes.atom(atom).is_none());
+    unknown.sort_unstable();
+    unknown.dedup();
+    let params: Vec<&str> = lacking.iter().map(|(param, _)| param.path.as_str()).collect();
+    let dims = unknown.iter().map(|dim| format!("`{dim}`")).collect::<Vec<_>>().join(", ");
+    Some(
+        Diagnostic::new(
+            "ucl::bind",
+            format!(
+                "the sizes of {dims} do not follow from the files; {} need them",
+                params.join(", ")
+            ),
+        )
+        .at(first.span, "needed here")
+        .help(format!(
+            "give the model's config.json with --config DIR, or the sizes with {}",
+            unknown.iter().map(|dim| format!("--set {dim}=N")).collect::<Vec<_>>().join(" ")
+        )),
+    )
+}
+
+/// A parameter with numbers. Neighbouring atoms whose sizes do not follow one by one are one dim; those
+/// whose product does not follow either are the error.
+fn param_of(
     param: &ucl_ir::Param,
     composites: &Composites<'_>,
     sizes: &Sizes,
-) -> Result<Param, Diagnostic> {
+) -> Result<Param, Vec<String>> {
     let mut made = Param {
         path: param.path.clone(),
         dims: Vec::new(),
@@ -55,10 +82,5 @@ pub(crate) fn param_of(
     if open.is_empty() {
         return Ok(made);
     }
-    Err(Diagnostic::new(
-        "ucl::bind",
-        format!("the size of `{}` in `{}` does not follow", open.join(" "), param.path),
-    )
-    .at(param.span, "declared here")
-    .help(format!("say it with --set {}=N, or give the model's config with --config DIR", open[0])))
+    Err(open)
 }

@@ -6,7 +6,7 @@ use super::cut::Cuts;
 use super::facts::{self, Counts};
 use super::identity::{components, piece, place};
 use super::lower::Lowering;
-use super::made::param_of;
+use super::made::params_of;
 use super::names::{Claim, Claims};
 use super::pad::{obligations, paddings};
 use super::role::Copies;
@@ -120,21 +120,17 @@ impl<'a> Binder<'a, '_> {
         for claim in claims.claimed.values().flatten() {
             claimed.extend(self.view.rules[claim.rule].terms.iter().map(String::as_str));
         }
-        for param in &self.program.model.params {
-            if self.bound.tied && param.tied.is_some() {
-                continue;
-            }
-            if !claimed.contains(param.path.as_str()) {
-                continue;
-            }
-            match param_of(param, &Composites::new(&self.program.model, None), &self.bound.sizes) {
-                Ok(made) => {
-                    self.by_path.insert(param.path.clone(), self.bound.params.len());
-                    self.bound.params.push(made);
-                }
-                Err(diagnostic) => self.wrong.push(diagnostic),
-            }
-        }
+        let tied = self.bound.tied;
+        let params = self.program.model.params.iter();
+        let wanted = params.filter(|param| {
+            !(tied && param.tied.is_some()) && claimed.contains(param.path.as_str())
+        });
+        let composites = Composites::new(&self.program.model, None);
+        let (params, wrong) = params_of(wanted, &composites, &self.bound.sizes);
+        let paths = params.iter().enumerate().map(|(number, param)| (param.path.clone(), number));
+        self.by_path = paths.collect();
+        self.bound.params = params;
+        self.wrong.extend(wrong);
     }
 
     /// The parameter that a term means; in the tied state a head means its original.

@@ -153,7 +153,7 @@ impl<'a> Binder<'a, '_> {
             let extent = self.bound.sizes.value(&self.composites.atoms(&shard.dim));
             extent.is_some_and(|extent| {
                 let copies = (self.cuts.ranks(shard) / extent).max(1);
-                self.cuts.part(shard, &one.stored.at) % copies != 0
+                !self.cuts.part(shard, &one.stored.at).is_multiple_of(copies)
             })
         })
     }

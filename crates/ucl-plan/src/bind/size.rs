@@ -130,7 +130,7 @@ impl Sizes {
         }
         if let Some((factor, product)) = unknown
             && rest > 0
-            && rest % factor == 0
+            && rest.is_multiple_of(factor)
         {
             self.known.insert(product.clone(), (rest / factor, equation.source.clone()));
         }

@@ -31,5 +31,5 @@ pub(crate) fn unfit_diagnostic(unfit: &Unfit, rule: &Rule, place: &str) -> Diagn
 }
 
 fn divisors(extent: u64, up_to: u64) -> Vec<String> {
-    (1..=extent.min(up_to)).filter(|n| extent % n == 0).map(|n| n.to_string()).collect()
+    (1..=extent.min(up_to)).filter(|n| extent.is_multiple_of(*n)).map(|n| n.to_string()).collect()
 }
