@@ -73,16 +73,16 @@ impl Plan<'_> {
     /// No element of a state that is written may go nowhere.
     pub(crate) fn nothing_lost(&self) -> Result<(), Vec<Diagnostic>> {
         let mut used: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-        for (tensor, item) in self.tensors().iter().zip(&self.item_of) {
+        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
             for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
                 let moved: u64 = self
                     .bound
                     .atlas
-                    .meeting(param, &tensor.state, &component.bounds)
+                    .meeting(param, from, &component.bounds)
                     .filter(|(piece, _)| piece.role != PieceRole::Replica)
                     .map(|(_, shared)| volume(&shared))
                     .sum();
-                *used.entry((param, tensor.state.as_str())).or_default() += moved;
+                *used.entry((param, from.as_str())).or_default() += moved;
             }
         }
         let mut wrong = Vec::new();

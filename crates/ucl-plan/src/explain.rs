@@ -38,9 +38,9 @@ impl Plan<'_> {
     /// name; empty if there is none.
     pub fn explain(&self, name: &str) -> Vec<Slice> {
         let mut slices = Vec::new();
-        for (tensor, item) in self.tensors().iter().zip(&self.item_of) {
-            let mut states = vec![tensor.state.as_str()];
-            if tensor.state == "fp32" {
+        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
+            let mut states = vec![from.as_str()];
+            if from == "fp32" {
                 states.push("param");
             }
             for state in states {
@@ -52,7 +52,7 @@ impl Plan<'_> {
                             continue;
                         }
                         let dims = &self.bound.params[param].dims;
-                        let from = crate::algebra::address(
+                        let offset = crate::algebra::address(
                             piece.base,
                             &piece.bounds,
                             &piece.strides,
@@ -75,13 +75,13 @@ impl Plan<'_> {
                             role: match piece.role {
                                 PieceRole::Average(_) => "averaged",
                                 PieceRole::Sum => "summed",
-                                PieceRole::Primary if state == tensor.state => "copied",
+                                PieceRole::Primary if state == from => "copied",
                                 PieceRole::Primary | PieceRole::Replica => "compared",
                             },
                             stored: stored.name.clone(),
                             rank: rank.join(" "),
                             file: self.sources()[piece.file as usize].clone(),
-                            offset: u64::try_from(from).unwrap_or(0),
+                            offset: u64::try_from(offset).unwrap_or(0),
                             elements: crate::algebra::volume(&shared),
                             dtype: piece.dtype.name().to_owned(),
                             strides: wide.map(|(_, stride)| *stride).collect(),

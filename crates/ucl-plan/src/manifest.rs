@@ -131,10 +131,9 @@ impl Plan<'_> {
     /// From stored names to the target's tensors that hold their elements, in the target's order.
     pub fn names(&self) -> IndexMap<String, Vec<String>> {
         let mut names: IndexMap<String, Vec<String>> = IndexMap::new();
-        for (tensor, item) in self.tensors().iter().zip(&self.item_of) {
+        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
             for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
-                for (piece, _) in self.bound.atlas.meeting(param, &tensor.state, &component.bounds)
-                {
+                for (piece, _) in self.bound.atlas.meeting(param, from, &component.bounds) {
                     let stored = &self.bound.inventory.tensors[piece.stored as usize];
                     let known = names.entry(stored.name.clone()).or_default();
                     if known.last() != Some(&tensor.name) && !known.contains(&tensor.name) {

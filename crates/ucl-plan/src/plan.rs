@@ -7,6 +7,7 @@ use crate::params::Param;
 use crate::step::{signed, strided};
 use crate::target::{Item, States, Target, items};
 use crate::work::{Check, Move, MoveRole, TargetFile, TargetTensor, Work};
+use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use ucl_formats::safetensors::{Unwritable, layout};
@@ -27,6 +28,15 @@ pub struct Plan<'a> {
     pub(crate) items: Vec<Item>,
     /// For each tensor, its item.
     pub(crate) item_of: Vec<usize>,
+    /// For each tensor, the state of the source that it is made from.
+    pub(crate) from: Vec<String>,
+}
+
+/// An item that is written, and from which state.
+struct Chosen {
+    item: usize,
+    tensor: TargetTensor,
+    from: String,
 }
 
 /// What a plan adds up to.
@@ -64,6 +74,7 @@ impl<'a> Plan<'a> {
             tensors: Vec::new(),
             items,
             item_of: Vec::new(),
+            from: Vec::new(),
         };
         plan.choose()?;
         plan.nothing_lost()?;
@@ -75,20 +86,23 @@ impl<'a> Plan<'a> {
     fn choose(&mut self) -> Result<(), Vec<Diagnostic>> {
         let states = self.bound.states();
         let mut wrong = Vec::new();
-        let mut chosen: Vec<(String, Vec<(usize, TargetTensor)>)> = Vec::new();
+        let mut chosen: IndexMap<String, Vec<Chosen>> = IndexMap::new();
         for state in &states {
             let weights = is_weight(state);
             if self.target.states == States::Weights && !weights {
                 continue;
             }
-            let mut of_state = Vec::new();
             for (number, item) in self.items.iter().enumerate() {
                 if state == "param" && self.covered(item, "fp32") == Cover::Whole {
                     continue;
                 }
                 match self.covered(item, state) {
                     Cover::None => {}
-                    Cover::Whole => of_state.push((number, self.tensor(item, state))),
+                    Cover::Whole => {
+                        let tensor = self.tensor(item, state);
+                        let series = chosen.entry(tensor.state.clone()).or_default();
+                        series.push(Chosen { item: number, tensor, from: state.clone() });
+                    }
                     Cover::Part(_) if state == "fp32" && self.covered(item, "param") == Cover::Whole => {}
                     Cover::Part(why) => wrong.push(
                         Diagnostic::new("ucl::cover", format!("{:?} ({state}): {why}", item.name))
@@ -96,12 +110,12 @@ impl<'a> Plan<'a> {
                     ),
                 }
             }
-            chosen.push((state.clone(), of_state));
         }
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        for (state, of_state) in chosen {
+        for (state, mut of_state) in chosen {
+            of_state.sort_by_key(|one| one.item);
             if let Err(unwritable) = self.arrange(&state, of_state) {
                 wrong.push(Diagnostic::new("ucl::write", unwritable.to_string()));
             }
@@ -110,29 +124,25 @@ impl<'a> Plan<'a> {
     }
 
     /// Lays the tensors of a state out over files.
-    fn arrange(
-        &mut self,
-        state: &str,
-        tensors: Vec<(usize, TargetTensor)>,
-    ) -> Result<(), Unwritable> {
-        let mut shards: Vec<Vec<(usize, TargetTensor)>> = Vec::new();
+    fn arrange(&mut self, state: &str, tensors: Vec<Chosen>) -> Result<(), Unwritable> {
+        let mut shards: Vec<Vec<Chosen>> = Vec::new();
         let mut bytes = 0;
-        for (item, tensor) in tensors {
-            let size = tensor.len() * tensor.dtype.size_bytes();
+        for one in tensors {
+            let size = one.tensor.len() * one.tensor.dtype.size_bytes();
             if shards.is_empty() || (bytes > 0 && bytes + size > self.target.max_file_bytes) {
                 shards.push(Vec::new());
                 bytes = 0;
             }
             bytes += size;
             if let Some(shard) = shards.last_mut() {
-                shard.push((item, tensor));
+                shard.push(one);
             }
         }
         let count = shards.len();
         for (number, shard) in shards.into_iter().enumerate() {
             let entries: Vec<(String, DType, Vec<u64>)> = shard
                 .iter()
-                .map(|(_, tensor)| (tensor.name.clone(), tensor.dtype, tensor.shape.clone()))
+                .map(|one| (one.tensor.name.clone(), one.tensor.dtype, one.tensor.shape.clone()))
                 .collect();
             let metadata = [("format", "pt"), ("state", state)];
             let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -143,11 +153,10 @@ impl<'a> Plan<'a> {
                 len: layout.len,
                 fixed: vec![(0, layout.header)],
             });
-            for ((item, mut tensor), offset) in shard.into_iter().zip(layout.offsets) {
-                tensor.file = file;
-                tensor.offset = offset;
-                self.tensors.push(tensor);
-                self.item_of.push(item);
+            for (one, offset) in shard.into_iter().zip(layout.offsets) {
+                self.tensors.push(TargetTensor { file, offset, ..one.tensor });
+                self.item_of.push(one.item);
+                self.from.push(one.from);
             }
         }
         Ok(())
@@ -167,6 +176,8 @@ impl<'a> Plan<'a> {
             Some(dtype) if is_weight(state) && stored.is_float() => dtype,
             _ => stored,
         };
+        // Masters that are rounded are masters no more.
+        let state = if state == "fp32" && dtype != stored { "param" } else { state };
         TargetTensor {
             name: item.name.clone(),
             state: state.to_owned(),
@@ -267,7 +278,7 @@ impl Work for Plan<'_> {
     fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
         let mut out = Vec::new();
         let item = &self.items[self.item_of[tensor]];
-        let state = &self.tensors[tensor].state;
+        let state = &self.from[tensor];
         self.moves(item, state, &elements, false, &mut out);
         if state == "fp32" {
             // A cast target can only be held against a copy of its own type.

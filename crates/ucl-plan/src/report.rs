@@ -106,7 +106,7 @@ impl Plan<'_> {
             for step in self.window(number, 0..tensor.len()) {
                 if step.dtype != tensor.dtype && matches!(step.role, MoveRole::Write) {
                     *casts
-                        .entry(format!("{} {} to {}", tensor.state, step.dtype, tensor.dtype))
+                        .entry(format!("{} {} to {}", self.from[number], step.dtype, tensor.dtype))
                         .or_default() += 1;
                     break;
                 }
@@ -161,9 +161,9 @@ impl Plan<'_> {
                 "{replicas} pieces are replicas and are compared with what is written"
             ));
         }
-        let masters = self.tensors().iter().filter(|tensor| tensor.state == "fp32").count();
+        let masters = self.from.iter().filter(|state| *state == "fp32").count();
         let own = self.tensors().iter().enumerate().filter(|(number, tensor)| {
-            tensor.state == "fp32"
+            self.from[*number] == "fp32"
                 && self
                     .window(*number, 0..tensor.len())
                     .iter()

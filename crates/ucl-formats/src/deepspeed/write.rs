@@ -150,8 +150,8 @@ fn model_file(run: &Run<'_>, tag: &str, rank: usize) -> Result<RunFile, WriteErr
         file.pickle.none()
     } else {
         let mut entries = Vec::new();
-        for tensor in 0..tensors.len() {
-            entries.push((tensors[tensor].0.clone(), file.weight(run, rank, tensor)?));
+        for (tensor, (name, _)) in tensors.iter().enumerate() {
+            entries.push((name.clone(), file.weight(run, rank, tensor)?));
         }
         file.ordered(entries)
     };

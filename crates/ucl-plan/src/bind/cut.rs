@@ -51,6 +51,11 @@ impl<'a> Cuts<'a> {
         (self.ranks(found) > 1).then_some(found)
     }
 
+    /// Whether a layout does anything on this mesh.
+    pub(crate) fn matters(&self, layout: &Layout) -> bool {
+        !layout.pads.is_empty() || layout.axes.iter().any(|axis| self.size(&axis.name) > 1)
+    }
+
     /// How many parts a cut makes.
     pub(crate) fn ranks(&self, shard: &Shard) -> u64 {
         shard.over.iter().map(|axis| self.size(axis)).product()

@@ -57,7 +57,7 @@ pub(crate) fn bind_program<'a>(
         bound: Bound {
             inventory,
             spec: Some((program, view)),
-            layout: layout.map(|layout| layout.name.clone()),
+            layout: layout.filter(|layout| cuts.matters(layout)).map(|layout| layout.name.clone()),
             params: Vec::new(),
             tied,
             missing: Vec::new(),
