@@ -58,7 +58,9 @@ fn zip(bytes: &[u8]) -> Zip {
 /// CRC-32 as zip has it, a bit at a time.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -76,7 +78,9 @@ fn set(bytes: &mut [u8], key: &str, number: u8) {
 
 #[test]
 fn missing_data_rank() {
-    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| fs::remove_file(run.join(SHARD)).unwrap()));
+    insta::assert_snapshot!(
+        after("z1-llama-fp32-dp2", |run| fs::remove_file(run.join(SHARD)).unwrap())
+    );
 }
 
 #[test]
@@ -121,7 +125,8 @@ fn surplus_ranks() {
 fn one_rank_twice() {
     insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| {
         let step = run.join("global_step3");
-        fs::copy(run.join(SHARD), step.join("bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt")).unwrap();
+        fs::copy(run.join(SHARD), step.join("bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"))
+            .unwrap();
     }));
 }
 
@@ -146,7 +151,16 @@ fn a_flipped_byte_in_the_pickle() {
 #[test]
 fn weights_of_another_step() {
     insta::assert_snapshot!(after("ds-z1-tp2-dp2-bf16", |run| {
-        edit(&run.join("global_step3/mp_rank_01_model_states.pt"), |bytes| set(bytes, "global_steps", 2));
+        edit(&run.join("global_step3/mp_rank_01_model_states.pt"), |bytes| {
+            set(bytes, "global_steps", 2)
+        });
+    }));
+}
+
+#[test]
+fn the_only_weights_of_another_step() {
+    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| {
+        edit(&run.join(MODEL), |bytes| set(bytes, "global_steps", 2));
     }));
 }
 
@@ -168,6 +182,16 @@ fn a_shard_of_another_rank() {
         let step = run.join("global_step3");
         let last = step.join("zero_pp_rank_3_mp_rank_00_optim_states.pt");
         fs::copy(last, step.join("zero_pp_rank_0_mp_rank_00_optim_states.pt")).unwrap();
+    }));
+}
+
+#[test]
+fn two_shards_swapped() {
+    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| {
+        let first = run.join("global_step3/zero_pp_rank_0_mp_rank_00_optim_states.pt");
+        let (one, other) = (fs::read(&first).unwrap(), fs::read(run.join(SHARD)).unwrap());
+        fs::write(first, other).unwrap();
+        fs::write(run.join(SHARD), one).unwrap();
     }));
 }
 
@@ -204,12 +228,18 @@ fn latest_points_outside() {
 
 #[test]
 fn latest_points_at_the_root() {
-    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| fs::write(run.join("latest"), "/etc").unwrap()));
+    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| fs::write(
+        run.join("latest"),
+        "/etc"
+    )
+    .unwrap()));
 }
 
 #[test]
 fn latest_is_empty() {
-    insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| fs::write(run.join("latest"), " \n").unwrap()));
+    insta::assert_snapshot!(
+        after("z1-llama-fp32-dp2", |run| fs::write(run.join("latest"), " \n").unwrap())
+    );
 }
 
 #[test]
@@ -227,7 +257,8 @@ fn layouts_that_are_not_read() {
     insta::assert_snapshot!(after("z1-llama-fp32-dp2", |run| {
         let step = run.join("global_step3");
         fs::copy(run.join(MODEL), step.join("zero_pp_rank_0_mp_rank_00_model_states.pt")).unwrap();
-        fs::copy(run.join(MODEL), step.join("layer_0_expert_0_mp_rank_00_model_states.pt")).unwrap();
+        fs::copy(run.join(MODEL), step.join("layer_0_expert_0_mp_rank_00_model_states.pt"))
+            .unwrap();
         fs::create_dir(step.join("offloaded_tensors")).unwrap();
     }));
 }
@@ -254,7 +285,8 @@ fn a_run_is_found_in_all_the_ways_that_people_keep_one() {
     read(&run.join("global_step3"));
     // A converter's folder beside it is passed over, with `latest` and without.
     fs::create_dir_all(run.join("global_step3_universal/zero")).unwrap();
-    fs::copy(run.join(MODEL), run.join("global_step3_universal/mp_rank_00_model_states.pt")).unwrap();
+    fs::copy(run.join(MODEL), run.join("global_step3_universal/mp_rank_00_model_states.pt"))
+        .unwrap();
     fs::remove_dir_all(run.join("oracle")).unwrap();
     fs::remove_file(run.join("latest")).unwrap();
     read(&run);

@@ -36,7 +36,8 @@ fn shards_and_an_index() {
     write(&root.join("consolidated.safetensors"), &["a", "b", "c"]);
     fs::write(root.join("config.json"), "{}").unwrap();
     let index = |map: &str| {
-        fs::write(root.join("model.safetensors.index.json"), format!("{{\"weight_map\":{map}}}")).unwrap();
+        fs::write(root.join("model.safetensors.index.json"), format!("{{\"weight_map\":{map}}}"))
+            .unwrap();
     };
     index(r#"{"a": "model-00001-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}"#);
     let found = survey(root);
@@ -84,9 +85,21 @@ fn damaged_headers() {
         ("a name twice", header(&format!(r#"{{"a":{tensor},"a":{tensor}}}"#), 4)),
         ("overlapping", header(&format!(r#"{{"a":{tensor},"b":{tensor}}}"#), 4)),
         ("not JSON", header("{]", 0)),
-        ("overflow", header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#, 0)),
-        ("a negative size", header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#, 0)),
-        ("smaller than a byte", header(r#"{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}"#, 1)),
+        (
+            "overflow",
+            header(
+                r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#,
+                0,
+            ),
+        ),
+        (
+            "a negative size",
+            header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#, 0),
+        ),
+        (
+            "smaller than a byte",
+            header(r#"{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}"#, 1),
+        ),
     ];
     let mut lines = String::new();
     for (name, bytes) in cases {

@@ -10,9 +10,7 @@ use ucl_formats::survey;
 use ucl_tensor::DType;
 
 fn manifest() -> Value {
-    let entry = |name: &str, role: &str, states: Value| {
-        json!({ "name": name, "shape": [2, 3], "role": role, "dtype": "BF16", "states": states })
-    };
+    let entry = |name: &str, role: &str, states: Value| json!({ "name": name, "shape": [2, 3], "role": role, "dtype": "BF16", "states": states });
     let state = |file: &str| json!({ "file": file, "dtype": "F32", "digest": "xxh3:00" });
     json!({
         "format": "ucl.universal", "version": 1, "step": 7,
@@ -28,7 +26,8 @@ fn manifest() -> Value {
 
 fn write(root: &Path, manifest: &Value) {
     let file = |name: &str, tensor: &str| {
-        let laid = layout(&[(tensor.to_owned(), DType::F32, vec![2, 3])], &IndexMap::new()).unwrap();
+        let laid =
+            layout(&[(tensor.to_owned(), DType::F32, vec![2, 3])], &IndexMap::new()).unwrap();
         let mut bytes = laid.header;
         bytes.resize(laid.len as usize, 0);
         fs::write(root.join(name), bytes).unwrap();

@@ -73,6 +73,11 @@ impl Flat {
         runs
     }
 
+    /// The first slot that a rank's part holds anything of, where in the part, and how much.
+    pub(super) fn first(&self, rank: u64) -> Option<(usize, u64, u64)> {
+        self.held(rank, self.width).next().map(|(slot, _, len, at)| (slot, at, len))
+    }
+
     /// What no slot holds of a part of `len` elements: `(start, len)` within the part, ascending.
     pub(super) fn padding(&self, rank: u64, len: u64) -> Vec<(u64, u64)> {
         let mut padding = Vec::new();

@@ -1,5 +1,6 @@
 //! The optimizer's parameter groups: what all ranks agree on.
 
+use super::agree::{MIXED, name_of};
 use super::model::ModelFile;
 use super::open::Opened;
 use super::shard::Shard;
@@ -71,7 +72,7 @@ fn same_hyper<'a>(
                         text(usual.get(key))
                     ),
                 )
-                .help("The files are of different runs or steps: bring those of one together."),
+                .help(MIXED),
             );
         }
     }
@@ -104,14 +105,10 @@ fn scalars(shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> IndexM
                         name_of(witness)
                     ),
                 )
-                .help("Bring the files of one step together."),
+                .help(MIXED),
             );
         }
         scalars.insert(name.to_owned(), (*usual).clone());
     }
     scalars
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

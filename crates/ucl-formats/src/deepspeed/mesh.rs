@@ -1,15 +1,20 @@
 //! Which ranks wrote a step, and whether all their files are here.
 
+use super::agree::{MIXED, agreed, count};
 use super::model::ModelFile;
 use super::names::Files;
 use super::open::Opened;
 use super::shard::Shard;
 use crate::inventory::{Mesh, Problem};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// More ranks than this are no number but damage.
 const MOST_RANKS: u64 = 1 << 20;
+/// The same for the files of a step.
+const MOST_FILES: u64 = 1 << 22;
+/// What an `mp` rank is called in messages.
+const MODEL_RANK: &str = "model-parallel rank";
 /// So many names of missing files are listed.
 const LISTED: usize = 12;
 
@@ -71,22 +76,31 @@ impl Step<'_> {
     fn model_degrees(&self, problems: &mut Vec<Problem>) -> (u64, u64) {
         let said =
             self.models.iter().filter_map(|(_, model)| Some((model.content.degrees?, &model.path)));
-        let (pp, tp) = match agreed(said, problems, "stages and tensor ranks") {
+        let (pp, tp) = match agreed(said, problems, |theirs, witness, usual| {
+            let told = |(pp, tp)| format!("{} of {}", count(pp, "stage"), count(tp, "tensor rank"));
+            format!("{} wrote it, {} wrote {witness}", told(theirs), told(usual))
+        }) {
             Some(degrees) => degrees,
             None => self.inferred(),
         };
         if pp == 0 || tp == 0 || pp.saturating_mul(tp) > MOST_RANKS {
-            let message = format!("it says that {pp} stages of {tp} tensor ranks wrote it");
+            let message = format!(
+                "its files say that {} of {} wrote it",
+                count(pp, "stage"),
+                count(tp, "tensor rank")
+            );
             problems.push(Problem::new(self.root, message));
             return (1, 1);
         }
-        let count = pp * tp;
         for (_, model) in self.models {
-            if let Some(mp) = model.content.mp.filter(|mp| *mp != count) {
-                problems.push(Problem::new(
-                    &model.path,
-                    format!("it was written by {mp} model-parallel ranks, the step by {pp} stages of {tp}"),
-                ));
+            if let Some(mp) = model.content.mp.filter(|mp| *mp != pp * tp) {
+                let message = format!(
+                    "{} wrote it, {} of {} wrote the step",
+                    count(mp, MODEL_RANK),
+                    count(pp, "stage"),
+                    count(tp, "tensor rank")
+                );
+                problems.push(Problem::new(&model.path, message).help(MIXED));
             }
         }
         (pp, tp)
@@ -110,14 +124,17 @@ impl Step<'_> {
         });
         let by_models =
             self.models.iter().filter_map(|(_, model)| Some((model.content.dp?, &model.path)));
-        let dp = agreed(by_shards.chain(by_models), problems, "data ranks");
+        let dp = agreed(by_shards.chain(by_models), problems, |theirs, witness, usual| {
+            let (theirs, usual) = (count(theirs, "data rank"), count(usual, "data rank"));
+            format!("{theirs} wrote it, {usual} wrote {witness}")
+        });
         let found = self.files.shards.keys().map(|(_, dp)| dp + 1).max().unwrap_or(1);
         match dp {
             Some(dp) if (1..=MOST_RANKS).contains(&dp) => dp,
             Some(dp) => {
                 problems.push(Problem::new(
                     self.root,
-                    format!("it says that {dp} data ranks wrote it"),
+                    format!("its files say that {} wrote it", count(dp, "data rank")),
                 ));
                 found
             }
@@ -127,18 +144,26 @@ impl Step<'_> {
 
     /// Names what is missing and what is too much.
     fn ranks_present(&self, degrees: Degrees, problems: &mut Vec<Problem>) {
-        let count = degrees.pp * degrees.tp;
+        let models = degrees.pp * degrees.tp;
+        if models.saturating_mul(degrees.dp) > MOST_FILES {
+            let message =
+                format!("its files say that {models} times {} ranks wrote it", degrees.dp);
+            problems.push(Problem::new(self.root, message));
+            return;
+        }
+        let of_models = count(models, MODEL_RANK);
         let mut missing = Vec::new();
-        for mp in (0..count).filter(|mp| !self.files.models.contains_key(mp)) {
+        for mp in (0..models).filter(|mp| !self.files.models.contains_key(mp)) {
             missing.push(format!("mp_rank_{mp:02}_model_states.pt"));
         }
-        for path in self.files.models.iter().filter(|(mp, _)| **mp >= count).map(|(_, path)| path) {
-            problems.push(surplus(path, &format!("{count} model-parallel ranks")));
+        for path in self.files.models.iter().filter(|(mp, _)| **mp >= models).map(|(_, path)| path)
+        {
+            problems.push(surplus(path, &of_models));
         }
         let sharded = self.models.iter().any(|(_, model)| model.content.shapes.is_some());
         if sharded || !self.files.shards.is_empty() {
             let prefix = self.shard_prefix();
-            for mp in 0..count {
+            for mp in 0..models {
                 for dp in (0..degrees.dp).filter(|dp| !self.files.shards.contains_key(&(mp, *dp))) {
                     missing
                         .push(format!("{prefix}zero_pp_rank_{dp}_mp_rank_{mp:02}_optim_states.pt"));
@@ -147,9 +172,9 @@ impl Step<'_> {
         }
         for ((mp, dp), path) in &self.files.shards {
             if *dp >= degrees.dp {
-                problems.push(surplus(path, &format!("{} data ranks", degrees.dp)));
-            } else if *mp >= count {
-                problems.push(surplus(path, &format!("{count} model-parallel ranks")));
+                problems.push(surplus(path, &count(degrees.dp, "data rank")));
+            } else if *mp >= models {
+                problems.push(surplus(path, &of_models));
             }
         }
         self.layers_present(degrees, &mut missing, problems);
@@ -182,7 +207,7 @@ impl Step<'_> {
             }
         }
         for (_, path) in self.files.layers.iter().filter(|((_, tp), _)| *tp >= degrees.tp) {
-            problems.push(surplus(path, &format!("{} tensor ranks", degrees.tp)));
+            problems.push(surplus(path, &count(degrees.tp, "tensor rank")));
         }
     }
 
@@ -212,35 +237,4 @@ fn absent(root: &Path, missing: &[String], degrees: Degrees) -> Problem {
 fn surplus(path: &Path, ranks: &str) -> Problem {
     Problem::new(path, format!("it belongs to no rank: {ranks} wrote this step"))
         .help("It may be left from a run on more ranks: move it away if its date says so.")
-}
-
-/// What most files say; those that say something else are problems.
-pub(super) fn agreed<'a, T: Copy + Ord + std::fmt::Debug>(
-    said: impl Iterator<Item = (T, &'a PathBuf)>,
-    problems: &mut Vec<Problem>,
-    what: &str,
-) -> Option<T> {
-    let mut by_value: BTreeMap<T, Vec<&PathBuf>> = BTreeMap::new();
-    for (value, path) in said {
-        let paths = by_value.entry(value).or_default();
-        if paths.last() != Some(&path) {
-            paths.push(path);
-        }
-    }
-    let most = by_value.values().map(Vec::len).max()?;
-    let (usual, witness) = by_value.iter().find(|(_, paths)| paths.len() == most)?;
-    let usual = *usual;
-    let witness = witness.first()?.file_name()?.to_string_lossy().into_owned();
-    for (value, paths) in by_value.iter().filter(|(value, _)| **value != usual) {
-        for path in paths {
-            problems.push(
-                Problem::new(
-                    *path,
-                    format!("its number of {what} is {value:?}, in {witness} it is {usual:?}"),
-                )
-                .help("The files are of different runs or steps: bring those of one together."),
-            );
-        }
-    }
-    Some(usual)
 }

@@ -8,6 +8,7 @@
 //! The order is always that of `param_shapes`. The shards' `param_slice_mappings` are not read: under
 //! `round_robin_gradients` they name other parameters than the ones that are there.
 
+mod agree;
 mod flat;
 mod groups;
 mod mesh;
@@ -18,11 +19,15 @@ mod plain;
 mod shard;
 mod states;
 mod story;
+#[cfg(test)]
+mod synth;
+#[cfg(test)]
+mod tests;
 mod weights;
 pub mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
-use mesh::{Degrees, Step};
+use mesh::Step;
 use model::ModelFile;
 use names::{Files, RankFile};
 use open::{Opened, open_all};
@@ -47,10 +52,11 @@ pub fn survey(root: &Path) -> Survey {
         problems.extend(unread.into_iter().map(|(_, problem)| problem));
         return Survey { inventory, problems };
     }
-    let models = open_all(&listed(&files.models), &mut inventory, &mut problems, ModelFile::read);
+    let mut models =
+        open_all(&listed(&files.models), &mut inventory, &mut problems, ModelFile::read);
     let layers =
         open_all(&listed(&files.layers), &mut inventory, &mut problems, ModelFile::read_layer);
-    let shards = open_all(&listed(&files.shards), &mut inventory, &mut problems, Shard::read);
+    let mut shards = open_all(&listed(&files.shards), &mut inventory, &mut problems, Shard::read);
     if shards.iter().any(|(_, shard)| shard.content.stage == Some(3)) {
         let (kind, problem) = stage3(root);
         inventory.kind = kind.to_owned();
@@ -59,12 +65,17 @@ pub fn survey(root: &Path) -> Survey {
     }
     let step = Step { root, files: &files, models: &models, shards: &shards };
     let degrees = step.degrees(&mut problems);
+    // Files of surplus ranks are named; they belong to nothing.
+    models.retain(|(mp, _)| *mp < degrees.pp * degrees.tp);
+    shards.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
+    let step = Step { root, files: &files, models: &models, shards: &shards };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
     weights::collect(&models, &layers, degrees, &mut inventory, &mut problems);
     states::collect(&models, &shards, degrees, &mut inventory, &mut problems);
     inventory.optimizer = groups::optimizer(&models, &shards, &optimizer, &mut problems);
-    inventory.carried = carried(&models, &shards, degrees);
+    story::steps(&step, &mut inventory, &mut problems);
+    inventory.carried = carried(&models, &shards);
     Survey { inventory, problems }
 }
 
@@ -110,12 +121,11 @@ fn stage3(root: &Path) -> (&'static str, Problem) {
 fn carried(
     models: &[(u64, Opened<ModelFile>)],
     shards: &[((u64, u64), Opened<Shard>)],
-    degrees: Degrees,
 ) -> Vec<Carried> {
     let models = models
         .iter()
         .map(|(_, model)| Carried::of(&model.path, &[&["module"], &["frozen_param_fragments"]]));
-    let first = shards.iter().filter(|((mp, dp), _)| *dp == 0 && *mp < degrees.pp * degrees.tp);
+    let first = shards.iter().filter(|((_, dp), _)| *dp == 0);
     let shards = first.map(|(_, shard)| {
         let states = ["optimizer_state_dict", "base_optimizer_state", "state"];
         // An elastic list of states has nothing beside them.

@@ -6,6 +6,7 @@
 use super::model::unchecked;
 use super::plain;
 use crate::inventory::Problem;
+use crate::named::bare;
 use crate::torch::{TensorExtent, TorchFile, Value};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -21,6 +22,9 @@ pub(super) struct Shard {
     pub(super) partitions: Vec<u64>,
     /// Elements behind each parameter, per group.
     pub(super) gaps: Option<Vec<Vec<u64>>>,
+    /// Per group, the first entry of `param_slice_mappings`: a parameter, the first element in this
+    /// part, how many. Only good to tell whose part it is; see the module above.
+    pub(super) firsts: Vec<Option<(String, u64, u64)>>,
     /// Whether states are lists without padding, made with `elastic_checkpoint`.
     pub(super) elastic: bool,
     /// The scale of a dynamic loss scaler.
@@ -59,6 +63,8 @@ impl Shard {
         shard.partitions = integers(state.get("partition_count"));
         let gaps = state.get("param_alignment_paddings").and_then(Value::items);
         shard.gaps = gaps.map(|groups| groups.map(|group| integers(Some(group))).collect());
+        let mappings = state.get("param_slice_mappings").and_then(Value::items);
+        shard.firsts = mappings.into_iter().flatten().map(first).collect();
         let scaler = state.get("loss_scaler");
         let dynamic = state.get("dynamic_loss_scale").and_then(Value::as_bool) == Some(true);
         let scale = scaler.and_then(|scaler| scaler.attr("cur_scale")).and_then(Value::as_f64);
@@ -156,6 +162,13 @@ impl Shard {
             }
         }
     }
+}
+
+/// The first parameter of a group's slice mapping.
+fn first(group: Value<'_>) -> Option<(String, u64, u64)> {
+    let (name, fragment) = group.pairs()?.next()?;
+    let count = |field| fragment.attr(field).and_then(Value::as_u64);
+    Some((bare(name.as_str()?, &mut false), count("start")?, count("numel")?))
 }
 
 /// A 1-D tensor without holes.

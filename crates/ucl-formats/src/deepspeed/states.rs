@@ -1,14 +1,15 @@
 //! Masters and optimizer states: the parts of all data ranks put together, per parameter.
 
+use super::agree::MIXED;
 use super::flat::{Flat, Part, Slot};
 use super::mesh::Degrees;
 use super::model::{ModelFile, Shapes};
 use super::open::Opened;
 use super::shard::Shard;
-use crate::inventory::{Buffer, Data, Inventory, Mesh, Problem, Role, Stored};
+use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::torch::TensorExtent;
 use indexmap::IndexSet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The shards of one `mp` rank by data rank; nothing where one is missing or can't be read.
 type Row<'a> = Vec<Option<&'a Opened<Shard>>>;
@@ -28,14 +29,18 @@ pub(super) fn collect(
     let mut found: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
     for (mp, model) in models {
         let Some(shapes) = &model.content.shapes else { continue };
-        let row: Row<'_> = (0..degrees.dp).map(|dp| by_rank.get(&(*mp, dp)).copied()).collect();
+        let mut row: Row<'_> = (0..degrees.dp).map(|dp| by_rank.get(&(*mp, dp)).copied()).collect();
         if row.iter().all(Option::is_none) {
             continue;
         }
-        count_groups(&row, shapes, problems);
+        for shard in row.iter_mut() {
+            *shard = shard.filter(|shard| of_groups(shard, shapes.len(), problems));
+        }
+        let mut swapped = HashSet::new();
         for (index, shapes) in shapes.iter().enumerate() {
             let group = Group { index, shapes, row: &row, at: degrees.at(*mp), model };
             let Some(flat) = group.lay_out(degrees.dp, problems) else { continue };
+            group.whose(&flat, &mut swapped, problems);
             for (state, found) in states.iter().zip(&mut found) {
                 group.state(state, &flat, found, inventory, problems);
             }
@@ -44,17 +49,14 @@ pub(super) fn collect(
     inventory.tensors.extend(found.into_iter().flatten());
 }
 
-/// Shards and shapes are of as many groups.
-fn count_groups(row: &Row<'_>, shapes: &[Shapes], problems: &mut Vec<Problem>) {
-    for shard in row.iter().flatten() {
-        let count = shard.content.groups.len();
-        if count != shapes.len() {
-            problems.push(Problem::new(
-                &shard.path,
-                format!("it has {count} parameter groups, `param_shapes` has {}", shapes.len()),
-            ));
-        }
+/// Whether a shard has as many groups as the shapes.
+fn of_groups(shard: &Opened<Shard>, expected: usize, problems: &mut Vec<Problem>) -> bool {
+    let found = shard.content.groups.len();
+    if found != expected {
+        let message = format!("parameter groups: {found} here, {expected} in `param_shapes`");
+        problems.push(Problem::new(&shard.path, message).help(MIXED));
     }
+    found == expected
 }
 
 /// A parameter group on one `mp` rank.
@@ -104,6 +106,37 @@ impl Group<'_> {
             return None;
         }
         Some(usual)
+    }
+
+    /// Finds shards that lie under another rank's name: what they say of their own part is then not
+    /// what their rank holds, but what another one does.
+    fn whose(&self, flat: &Flat, swapped: &mut HashSet<FileId>, problems: &mut Vec<Problem>) {
+        // The record is of another order under round robin.
+        if self.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
+            return;
+        }
+        let first = |rank: usize| {
+            let (slot, start, len) = flat.first(rank as u64)?;
+            Some((self.shapes[slot].0.as_str(), start, len))
+        };
+        for (rank, shard) in self.row.iter().enumerate() {
+            let Some(shard) = shard else { continue };
+            let said = shard.content.firsts.get(self.index).and_then(Option::as_ref);
+            let said = said.map(|(name, start, len)| (name.as_str(), *start, *len));
+            if said.is_none() || said == first(rank) {
+                continue;
+            }
+            let owner = (0..self.row.len()).find(|other| first(*other) == said);
+            if let Some(owner) = owner.filter(|_| swapped.insert(shard.file)) {
+                let message = format!(
+                    "it is called data rank {rank}, but holds the part of data rank {owner}"
+                );
+                problems.push(
+                    Problem::new(&shard.path, message)
+                        .help("Files were renamed or copied over one another: copy them again."),
+                );
+            }
+        }
     }
 
     /// One state of the group: its parameters, and the buffers that they lie in.
@@ -184,7 +217,10 @@ impl Group<'_> {
                 extent.dtype
             ));
         }
-        if extent.numel == full || extent.numel == stripped {
+        // All of the group's padding is taken off the last rank. If that is more than its part, the
+        // negative length counts from the end (`group[:lean_length]`) and some padding stays.
+        let only_padding = stripped == 0 && extent.numel <= full;
+        if extent.numel == full || extent.numel == stripped || only_padding {
             return Ok(Some(extent));
         }
         let without = if stripped == full {

@@ -1,6 +1,7 @@
 //! What a step says of itself: framework, versions, step, arguments, and what a person should know.
 
-use super::mesh::{Step, agreed};
+use super::agree::{MIXED, agreed};
+use super::mesh::Step;
 use super::model::ModelFile;
 use super::open::Opened;
 use crate::inventory::{Framework, Inventory, Problem};
@@ -16,7 +17,9 @@ pub(super) fn tell(
     let models = || step.models.iter().map(|(_, model)| &model.content);
     let shards = || step.shards.iter().map(|(_, shard)| &shard.content);
     let said = step.models.iter().filter_map(|(_, model)| Some((model.content.step?, &model.path)));
-    inventory.step = agreed(said, problems, "steps (`global_steps`)");
+    inventory.step = agreed(said, problems, |theirs, witness, usual| {
+        format!("it is of step {theirs}, {witness} is of step {usual}")
+    });
     let versions = models().map(|model| &model.version).chain(shards().map(|s| &s.version));
     inventory.version = versions.flatten().next().cloned();
     documents(step, inventory);
@@ -137,18 +140,41 @@ fn notes(step: &Step<'_>, layers: &[((u64, u64), Opened<ModelFile>)], inventory:
     if unchecked > 0 {
         note(format!("{unchecked} files have no checksums: damage to their data can't be seen."));
     }
-    tag(step, inventory);
 }
 
-/// DeepSpeed calls a step's folder `global_step<N>` unless it is told another name.
-fn tag(step: &Step<'_>, inventory: &mut Inventory) {
+/// Compares the step of the model files with the folder's name (DeepSpeed calls it `global_step<N>`
+/// unless it is told another name) and with the optimizer's own count. Two against one is a problem.
+pub(super) fn steps(step: &Step<'_>, inventory: &mut Inventory, problems: &mut Vec<Problem>) {
+    let Some(found) = inventory.step else { return };
     let name = step.root.file_name().unwrap_or_default().to_string_lossy();
     let tagged = name.strip_prefix("global_step").and_then(|number| number.parse::<u64>().ok());
-    if let (Some(tagged), Some(found)) = (tagged, inventory.step)
-        && tagged != found
-    {
-        inventory
-            .notes
-            .push(format!("The folder is called {name}, its files are of step {found}."));
+    let groups = inventory.optimizer.iter().flat_map(|optimizer| &optimizer.groups);
+    let counts = groups.filter_map(|group| group.step.as_ref()?.as_f64());
+    let counted =
+        counts.fold(None, |most: Option<f64>, count| Some(most.map_or(count, |m| m.max(count))));
+    let skipped = step.models.iter().map(|(_, model)| model.content.skipped).max().unwrap_or(0);
+    let fits = |step: u64| {
+        let without = step.saturating_sub(skipped) as f64;
+        counted.is_some_and(|counted| counted == step as f64 || counted == without)
+    };
+    match tagged {
+        Some(tagged) if tagged != found && fits(tagged) => {
+            for (_, model) in step.models.iter().filter(|(_, m)| m.content.step == Some(found)) {
+                let message = format!(
+                    "it is of step {found}, the optimizer's shards and the folder {name} are of step {tagged}"
+                );
+                problems.push(Problem::new(&model.path, message).help(MIXED));
+            }
+        }
+        Some(tagged) if tagged != found => {
+            let note = format!("The folder is called {name}, its files are of step {found}.");
+            inventory.notes.push(note);
+        }
+        _ => {}
+    }
+    if let Some(counted) = counted.filter(|_| !fits(found) && tagged.is_none_or(|t| t == found)) {
+        let note =
+            format!("The model files are of step {found}, the optimizer has counted {counted}.");
+        inventory.notes.push(note);
     }
 }

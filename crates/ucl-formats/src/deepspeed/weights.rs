@@ -196,7 +196,8 @@ fn complete(
     for stored in &inventory.tensors {
         weights.insert((&stored.name, place(&stored.at)), stored);
     }
-    let layers_here: HashSet<_> = inventory.tensors.iter().map(|t| layer_of(&t.name)).collect();
+    let layers_here: HashSet<_> =
+        inventory.tensors.iter().map(|t| (layer_of(&t.name), place(&t.at))).collect();
     for (mp, model) in models {
         let at = if layered { degrees.at_layer(mp % degrees.tp) } else { degrees.at(*mp) };
         let at = place(&at);
@@ -212,7 +213,7 @@ fn complete(
                     ),
                 )),
                 // The missing file of a layer was named already.
-                None if layered && !layers_here.contains(&layer_of(name)) => {}
+                None if layered && !layers_here.contains(&(layer_of(name), at)) => {}
                 None => absent.push(name.as_str()),
             }
         }

@@ -115,7 +115,8 @@ fn checked(raw: &Raw, data: u64) -> Result<Vec<Tensor>, String> {
         raw.tensors.iter().map(|(name, info)| (name.clone(), info.clone())).collect();
     by_offset.sort_by_key(|(_, info)| info.data_offsets);
     let end = by_offset.last().map_or(0, |(_, info)| info.data_offsets.1);
-    Metadata::new(None::<HashMap<_, _>>, by_offset).map_err(|error| error.to_string())?;
+    Metadata::new(None::<HashMap<_, _>>, by_offset)
+        .map_err(|error| format!("its header is wrong: {error}"))?;
     if end as u64 != data {
         return Err(format!(
             "its header describes {end} bytes of data, the file has {data}: it is cut short or has \
