@@ -9,6 +9,7 @@
 mod algebra;
 mod bind;
 mod cover;
+mod document;
 mod explain;
 mod manifest;
 mod params;
@@ -24,6 +25,7 @@ mod universal;
 mod work;
 
 pub use bind::Bound;
+pub use document::{document_of, numbers_of};
 pub use explain::Slice;
 pub use params::{Param, ParamDim};
 pub use plan::{Plan, Totals};

@@ -7,6 +7,7 @@ use crate::work::Work;
 use indexmap::IndexMap;
 use ucl_formats::inventory::{Group, Optimizer, Role};
 use ucl_formats::universal::{Entry, Manifest, Origin, StateEntry, VERSION};
+use ucl_tensor::DType;
 
 impl Plan<'_> {
     /// What `ucl.json` says. `digests` are those of [`Work::tensors`], in order; `spec` is the text of
@@ -22,6 +23,11 @@ impl Plan<'_> {
         let mut order: Vec<usize> = self.item_of.clone();
         order.sort_unstable();
         order.dedup();
+        let remembered = self.remembered();
+        let own_dtype = |item| {
+            let own = self.own(item)?;
+            own.dtype.or_else(|| remembered.get(own.name.as_str()).copied())
+        };
         for item in order {
             let own = self.own(item);
             entries.insert(
@@ -31,7 +37,7 @@ impl Plan<'_> {
                     dims: self.items[item].dims.clone(),
                     shape: self.items[item].shape.clone(),
                     role: own.map_or(Role::Trained, |own| own.role),
-                    dtype: own.and_then(|own| own.dtype).unwrap_or(ucl_tensor::DType::F32),
+                    dtype: own_dtype(item).unwrap_or(DType::F32),
                     aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
                     states: IndexMap::new(),
                 },
@@ -39,7 +45,7 @@ impl Plan<'_> {
         }
         for ((tensor, item), digest) in self.tensors().iter().zip(&self.item_of).zip(digests) {
             let Some(entry) = entries.get_mut(item) else { continue };
-            let known = self.own(*item).and_then(|own| own.dtype).is_some();
+            let known = own_dtype(*item).is_some();
             if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
                 entry.dtype = tensor.dtype;
             }
@@ -83,6 +89,13 @@ impl Plan<'_> {
                 mesh: inventory.mesh.clone(),
             },
         }
+    }
+
+    /// The types that a universal folder remembers for the model's own weights, by stored name.
+    fn remembered(&self) -> IndexMap<&str, DType> {
+        let manifest = self.bound.inventory.universal.iter();
+        let entries = manifest.flat_map(|manifest| &manifest.tensors);
+        entries.map(|entry| (entry.name.as_str(), entry.dtype)).collect()
     }
 
     /// What the model itself knows of an item: by its first term.

@@ -1,6 +1,6 @@
 //! Which model and view a checkpoint is of, from names, shapes and documents alone.
 
-use crate::bind::{Bound, Scope, bind_identity, bind_program, claim};
+use crate::bind::{Bound, Scope, UNKNOWN_SIZE, bind_identity, bind_program, claim};
 use crate::target::{Naming, usable_view};
 use std::collections::BTreeMap;
 use ucl_formats::Inventory;
@@ -181,6 +181,15 @@ fn unrecognised<'a>(
     said: &Said,
     naming: &Naming,
 ) -> Result<Bound<'a>, Refusal> {
+    if is_in_view_already(&recognition, inventory, naming) {
+        let mut bound = bind_identity(inventory).map_err(Refusal::Wrong)?;
+        bound.notes.push(
+            "the names are the view's already; sizes that do not follow were not needed, and \
+             whether parameters are missing was not checked"
+                .to_owned(),
+        );
+        return Ok(bound);
+    }
     if let Some((_, _, reasons)) = recognition.near.into_iter().min_by_key(|near| near.2.len()) {
         return Err(Refusal::Wrong(reasons));
     }
@@ -206,6 +215,20 @@ fn unrecognised<'a>(
     )];
     wrong.extend(nearest(recognition.nearest));
     Err(Refusal::Wrong(wrong))
+}
+
+/// Whether the source is spelled in the target's view, uncut, and only sizes of dims are unknown: then
+/// every tensor stays as it is.
+fn is_in_view_already(
+    recognition: &Recognition<'_>,
+    inventory: &Inventory,
+    naming: &Naming,
+) -> bool {
+    let Naming::View(target) = naming else { return false };
+    inventory.mesh.iter().all(|(axis, ranks)| *ranks == 1 || matches!(axis.as_str(), "dp" | "pp"))
+        && recognition.near.iter().any(|(_, view, reasons)| {
+            view == target && reasons.iter().all(|reason| reason.code == UNKNOWN_SIZE)
+        })
 }
 
 fn nearest(nearest: Option<(String, String, Vec<String>)>) -> Option<Diagnostic> {

@@ -18,6 +18,10 @@ pub struct Shards {
     pub params: Vec<Param>,
     /// The ranks, the last axis fastest.
     pub ranks: Vec<Rank>,
+    /// The sizes of the model's dims, composites too.
+    pub dims: BTreeMap<String, u64>,
+    /// The extents that padded dims are padded to.
+    pub padded: BTreeMap<String, u64>,
 }
 
 /// One rank of a mesh.
@@ -90,7 +94,11 @@ pub fn shard(
         let tensors = items.iter().map(|item| (item.name.clone(), item.shape.clone())).collect();
         ranks.push(Rank { at, tensors, items });
     }
-    Ok(Shards { params, ranks })
+    let is_product = |dim: &str| composites.get(dim).is_none_or(|sum| sum.alternatives.len() == 1);
+    let dims = program.model.dims.iter().map(|dim| &dim.name).filter(|dim| is_product(dim));
+    let dims = dims.filter_map(|dim| Some((dim.clone(), sizes.value(&composites.atoms(dim))?)));
+    let dims = dims.collect();
+    Ok(Shards { params, ranks, dims, padded })
 }
 
 /// The padded extents by the layout's formulas.

@@ -40,6 +40,14 @@ impl Synth {
         Ok(synth)
     }
 
+    /// The same files without their values, which are then zeros: as much as headers tell.
+    #[must_use]
+    pub fn hollow(mut self) -> Synth {
+        self.tensors.clear();
+        self.contents.clear();
+        self
+    }
+
     fn add(&mut self, file: RunFile) {
         for (offset, content) in file.storages {
             let (name, state, dtype, shape) = match &content {

@@ -65,19 +65,11 @@ pub(crate) fn items(bound: &Bound<'_>, naming: &Naming) -> Result<Vec<Item>, Vec
         return Err(vec![missing(bound)]);
     }
     let mut items = match (naming, bound.spec) {
-        (Naming::Universal, _) | (Naming::Stored, None) => universal(bound),
+        // Without a spec a view is only asked for where its names are the source's already.
+        (Naming::Universal, _) | (Naming::Stored | Naming::View(_), None) => universal(bound),
         (Naming::Stored, Some((program, view))) => of_view(bound, program, view, true)?,
         (Naming::View(name), Some((program, _))) => {
             of_view(bound, program, usable_view(program, name)?, false)?
-        }
-        (Naming::View(name), None) => {
-            return Err(vec![
-                Diagnostic::new(
-                    "ucl::match",
-                    format!("no spec fits this checkpoint, so it has no view `{name}`"),
-                )
-                .help("name a spec with --spec FILE.ucl, or use --view stored"),
-            ]);
         }
     };
     items.sort_by(|a, b| a.order.cmp(&b.order));

@@ -141,7 +141,7 @@ fn dim_sum(composites: &Composites<'_>, name: &str) -> Vec<(u64, Monomial)> {
 }
 
 /// The value of a binding; a key that is the name of another binding of the document means that.
-fn evaluate(
+pub(crate) fn evaluate(
     program: &Program,
     view: &View,
     binding: &Binding,

@@ -1,6 +1,7 @@
 //! Parameters with numbers.
 
 use super::size::{Composites, Sizes};
+use super::unfit::UNKNOWN_SIZE;
 use crate::params::{Param, ParamDim};
 use ucl_ir::Diagnostic;
 
@@ -33,7 +34,7 @@ fn unknown_sizes(lacking: &[(&ucl_ir::Param, Vec<String>)], sizes: &Sizes) -> Op
     let dims = unknown.iter().map(|dim| format!("`{dim}`")).collect::<Vec<_>>().join(", ");
     Some(
         Diagnostic::new(
-            "ucl::bind",
+            UNKNOWN_SIZE,
             format!(
                 "the sizes of {dims} do not follow from the files; {} need them",
                 params.join(", ")

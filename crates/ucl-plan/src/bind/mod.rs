@@ -19,7 +19,7 @@ mod value;
 
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
 pub(crate) use cut::{Cuts, interval};
-pub(crate) use facts::scope_numbers;
+pub(crate) use facts::{evaluate, scope_numbers};
 pub(crate) use identity::bind_identity;
 pub(crate) use lower::Lowering;
 pub(crate) use made::params_of;
@@ -27,7 +27,7 @@ pub(crate) use names::claim;
 pub(crate) use number::Scope;
 pub(crate) use program::bind_program;
 pub(crate) use size::{Composites, Sizes};
-pub(crate) use unfit::unfit_diagnostic;
+pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::is_weight;
 
 use crate::params::Param;

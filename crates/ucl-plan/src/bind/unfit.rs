@@ -3,11 +3,14 @@
 use super::lower::Unfit;
 use ucl_ir::{Diagnostic, Rule};
 
+/// The code of a mistake that only a number is missing for.
+pub(crate) const UNKNOWN_SIZE: &str = "ucl::size";
+
 /// What a person is told where a shape has no numbers.
 pub(crate) fn unfit_diagnostic(unfit: &Unfit, rule: &Rule, place: &str) -> Diagnostic {
     match unfit {
         Unfit::Unknown { dims } => Diagnostic::new(
-            "ucl::bind",
+            UNKNOWN_SIZE,
             format!(
                 "{place} is cut or reordered inside of dims that neither names nor shapes tell apart: {}",
                 dims.iter().map(|dim| format!("`{dim}`")).collect::<Vec<_>>().join(", ")
