@@ -1,3 +1,4 @@
 //! The language: its text, and what it means.
 
 mod semantics;
+mod syntax;

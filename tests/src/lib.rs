@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod diagnostics;
+pub mod made;
 pub mod oracle;
 pub mod written;
 

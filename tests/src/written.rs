@@ -51,6 +51,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -106,7 +106,9 @@ impl Reader<'_> {
         sum.alternatives.iter().any(|product| {
             let holds = |factor: &&Factor| !self.atoms.of(factor).is_empty();
             let several = product.iter().filter(holds).count() > 1
-                || product.iter().any(|other| matches!(other, Factor::Name(_)) && product.len() > 1);
+                || product
+                    .iter()
+                    .any(|other| matches!(other, Factor::Name(_)) && product.len() > 1);
             product.iter().any(|inner| self.is_in_turns(inner, beside || several))
         })
     }
@@ -160,10 +162,17 @@ impl Reader<'_> {
         };
         let merges: Vec<_> =
             layout.merges.iter().filter(|merge| merge.params.iter().any(under)).collect();
-        let stages: Vec<&String> =
-            layout.shards.iter().filter(|shard| shard.stage).flat_map(|shard| &shard.over).collect();
+        let stages: Vec<&String> = layout
+            .shards
+            .iter()
+            .filter(|shard| shard.stage)
+            .flat_map(|shard| &shard.over)
+            .collect();
+        // An axis that cuts nothing at all is not worth a word.
+        let cuts = |name: &String| layout.shards.iter().any(|shard| shard.over.contains(name));
         let rest = layout.axes.iter().filter(|axis| {
             axis.same_as.is_none()
+                && cuts(&axis.name)
                 && !used.contains(&axis.name)
                 && !stages.contains(&&axis.name)
                 && !merges.iter().any(|merge| merge.over == axis.name)

@@ -119,7 +119,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::key => "a key",
         Rule::word_char | Rule::word => "a word",
         Rule::name => "a name",
-        Rule::path | Rule::path_word => "a parameter",
+        Rule::path | Rule::path_word | Rule::any_path => "a parameter",
         Rule::int => "a number",
         Rule::string => "a quoted name",
         Rule::open => "`{`",

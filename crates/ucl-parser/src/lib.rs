@@ -11,13 +11,15 @@ mod check;
 mod fmt;
 mod grammar;
 mod library;
+mod print;
 mod recover;
 mod resolve;
 pub mod suggest;
 mod syntax;
 mod tokens;
 
-pub use fmt::format;
 pub use check::{absent, check};
+pub use fmt::format;
 pub use library::Library;
+pub use print::print;
 pub use syntax::parse;

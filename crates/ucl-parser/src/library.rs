@@ -9,14 +9,14 @@ use ucl_ir::{Diagnostic, Program, Source, Span};
 ///
 /// A model that `extends any` is made once for each other model that has the views it builds on, and
 /// is called by both names: `reward-llama`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Library {
     sources: Vec<Source>,
     entries: Vec<Entry>,
 }
 
 /// A file of the library; its number is that of its source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     file: ast::File,
     mistakes: Vec<Diagnostic>,
@@ -70,7 +70,8 @@ impl Library {
             }
             match self.is_for_any(number) {
                 false => names.push(model.name.value.clone()),
-                true => names.extend(self.bases(number).into_iter().map(|base| self.joined(number, base))),
+                true => names
+                    .extend(self.bases(number).into_iter().map(|base| self.joined(number, base))),
             }
         }
         names
@@ -106,7 +107,9 @@ impl Library {
             let place = |d: &Diagnostic| d.labels.first().map(|label| label.span);
             // One mistake in a base shows in all that is built on it.
             let same = |known: &Diagnostic| {
-                known.code == mistake.code && place(known) == place(&mistake) && place(known).is_some()
+                known.code == mistake.code
+                    && place(known) == place(&mistake)
+                    && place(known).is_some()
             };
             if !all.iter().any(same) {
                 all.push(mistake);
@@ -128,7 +131,11 @@ impl Library {
             }
         }
         for model in self.models() {
-            self.compile(&model).err().into_iter().flatten().for_each(&mut add);
+            // What it extends is among the models too.
+            match self.path(&model) {
+                Ok(path) => self.run(&path).1.into_iter().for_each(&mut add),
+                Err(mistake) => add(mistake),
+            }
         }
         sorted(all)
     }
@@ -138,7 +145,8 @@ impl Library {
         let own = &self.entries[path.files[0]];
         let mut report = Report { all: own.mistakes.clone(), ..Report::default() };
         version(&own.file, &mut report);
-        let unread = path.files[1..].iter().any(|number| !self.entries[*number].mistakes.is_empty());
+        let unread =
+            path.files[1..].iter().any(|number| !self.entries[*number].mistakes.is_empty());
         let chain = Chain {
             name: path.name.clone(),
             ancestors: path.ancestors.clone(),
@@ -209,7 +217,7 @@ impl Library {
                 let mut views = path.files.iter().flat_map(|n| &self.entries[*n].file.views);
                 views.any(|view| view.name.value == **name)
             };
-            needed.iter().all(|name| has(name))
+            needed.iter().all(has)
         });
         fits.collect()
     }
@@ -232,8 +240,10 @@ impl Library {
                 self.bases(number).into_iter().map(|base| self.joined(number, base)).collect();
             return Err(match name {
                 Some(name) if names.is_empty() => self.nothing_to_extend(name, number),
-                _ => Diagnostic::new("ucl::name", format!("`{model}` extends any model: which one?"))
-                    .help(format!("one of {}", names.join(", "))),
+                _ => {
+                    Diagnostic::new("ucl::name", format!("`{model}` extends any model: which one?"))
+                        .help(format!("one of {}", names.join(", ")))
+                }
             });
         }
         for number in (0..self.entries.len()).filter(|number| self.is_for_any(*number)) {
@@ -260,7 +270,8 @@ impl Library {
         let mut path =
             Path { name: self.name(number).to_owned(), ancestors: Vec::new(), files: vec![number] };
         let mut at = number;
-        while let Some(base) = self.entries[at].file.model.as_ref().and_then(|m| m.extends.as_ref()) {
+        while let Some(base) = self.entries[at].file.model.as_ref().and_then(|m| m.extends.as_ref())
+        {
             let next = self.number(&base.value).ok_or_else(|| {
                 let models = self.models();
                 let known: Vec<&str> =
@@ -283,12 +294,14 @@ impl Library {
     }
 
     fn nothing_to_extend(&self, name: &ast::Name, number: usize) -> Diagnostic {
-        let views: Vec<String> =
-            self.needed_views(number).into_iter().map(str::to_owned).collect();
+        let views: Vec<String> = self.needed_views(number).into_iter().map(str::to_owned).collect();
         Diagnostic::new(
             "ucl::name",
-            format!("`{}` extends any model with the view {}, but the library has none",
-                name.value, list(&views)),
+            format!(
+                "`{}` extends any model with the view {}, but the library has none",
+                name.value,
+                list(&views)
+            ),
         )
         .at(name.span, "nothing to extend")
         .help("add the spec of a model with that view")
@@ -348,9 +361,11 @@ fn version(file: &ast::File, report: &mut Report) {
 /// Whether a statement of the model could not be read: names that it declares are then missing.
 fn is_model_broken(entry: &Entry) -> bool {
     let Some(model) = &entry.file.model else { return true };
-    entry.mistakes.iter().flat_map(|mistake| mistake.labels.first()).any(|label| {
-        model.span.start <= label.span.start && label.span.start <= model.span.end
-    })
+    entry
+        .mistakes
+        .iter()
+        .flat_map(|mistake| mistake.labels.first())
+        .any(|label| model.span.start <= label.span.start && label.span.start <= model.span.end)
 }
 
 /// What the proofs should not tell again.

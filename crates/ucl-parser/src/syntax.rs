@@ -7,7 +7,7 @@ use crate::recover::draft::Draft;
 use crate::recover::{
     mend_brackets, mend_characters, mend_header, mend_quotes, mend_statements,
 };
-use crate::tokens::scan;
+use crate::tokens::words;
 use ucl_ir::Diagnostic;
 
 /// Reads a spec: its tree, and every mistake in its text, in the order of the text.
@@ -19,7 +19,7 @@ pub fn parse(source: u32, text: &str) -> (File, Vec<Diagnostic>) {
     let mut draft = Draft::new(source, text);
     let mut file = build::empty(draft.span(0, 0));
     if mend(&mut draft, &mut found) {
-        let tokens = scan(draft.text());
+        let tokens = words(draft.text());
         if let Some(pair) = read(Rule::file, draft.text()).ok().and_then(|mut pairs| pairs.next()) {
             file = build::file(&draft, &tokens, pair, &mut found);
         }

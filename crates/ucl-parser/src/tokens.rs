@@ -63,11 +63,6 @@ pub(crate) fn words(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// The first token that ends after `at`.
-pub(crate) fn token_at(tokens: &[Token], at: usize) -> Option<&Token> {
-    tokens.get(tokens.partition_point(|token| token.end <= at))
-}
-
 /// The end of the last token that starts before `end`.
 pub(crate) fn trimmed_end(tokens: &[Token], end: usize) -> usize {
     let after = tokens.partition_point(|token| token.start < end);

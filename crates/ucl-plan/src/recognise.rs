@@ -167,7 +167,7 @@ pub fn bind<'a>(
     }
     match recognition.fits.len() {
         1 => Ok(recognition.fits.remove(0).bound),
-        0 => unrecognised(recognition, inventory, said, naming),
+        0 => unrecognised(recognition, programs, inventory, said, naming),
         _ => Err(Refusal::Ambiguous {
             model: recognition.fits[0].program.model.name.clone(),
             views: recognition.fits.iter().map(|fit| fit.view.name.clone()).collect(),
@@ -177,6 +177,7 @@ pub fn bind<'a>(
 
 fn unrecognised<'a>(
     recognition: Recognition<'a>,
+    programs: &[Program],
     inventory: &'a Inventory,
     said: &Said,
     naming: &Naming,
@@ -190,7 +191,7 @@ fn unrecognised<'a>(
         );
         return Ok(bound);
     }
-    if let Some((_, _, reasons)) = recognition.near.into_iter().min_by_key(|near| near.2.len()) {
+    if let Some(reasons) = closest(recognition.near, programs) {
         return Err(Refusal::Wrong(reasons));
     }
     let asked = said.view.is_some() || said.model.is_some() || matches!(naming, Naming::View(_));
@@ -213,8 +214,42 @@ fn unrecognised<'a>(
     let mut wrong = vec![Diagnostic::new("ucl::match", what).help(
         "`ucl specs` lists the built-in models and their views; --spec FILE.ucl names another",
     )];
+    if recognition.nearest.is_none() {
+        wrong.extend(unasked(programs, inventory, said));
+    }
     wrong.extend(nearest(recognition.nearest));
     Err(Refusal::Wrong(wrong))
+}
+
+/// The reasons of what claims all names and fits best: sizes that contradict each other weigh more
+/// than others, and a model that extends an equally good one is the closer of the two.
+fn closest(
+    near: Vec<(String, String, Vec<Diagnostic>)>,
+    programs: &[Program],
+) -> Option<Vec<Diagnostic>> {
+    let weight = |reasons: &[Diagnostic]| {
+        (reasons.iter().filter(|reason| reason.code == "ucl::bind").count(), reasons.len())
+    };
+    let extends = |model: &str, other: &String| {
+        let program = programs.iter().find(|program| program.model.name == model);
+        program.is_some_and(|program| program.model.ancestors.contains(other))
+    };
+    let best = near.into_iter().reduce(|best, next| {
+        let (known, found) = (weight(&best.2), weight(&next.2));
+        if found < known || (found == known && extends(&next.0, &best.0)) { next } else { best }
+    });
+    best.map(|(_, _, reasons)| reasons)
+}
+
+/// The views of the one model that was named, where the framework speaks against all of them.
+fn unasked(programs: &[Program], inventory: &Inventory, said: &Said) -> Option<Diagnostic> {
+    let model = said.model.as_ref().filter(|_| said.view.is_none())?;
+    let program = programs.iter().find(|program| program.model.name == *model)?;
+    let views = program.views.keys().filter(|view| *view != crate::universal::VIEW);
+    let views: Vec<&str> = views.map(String::as_str).collect();
+    let kind = &inventory.kind;
+    let message = format!("no view of `{model}` is one of {kind}; it has: {}", views.join(", "));
+    Some(Diagnostic::new("ucl::match", message).help("--from-view VIEW takes one of them as it is"))
 }
 
 /// Whether the source is spelled in the target's view, uncut, and only sizes of dims are unknown: then
@@ -237,8 +272,9 @@ fn nearest(nearest: Option<(String, String, Vec<String>)>) -> Option<Diagnostic>
     Some(Diagnostic::new(
         "ucl::match",
         format!(
-            "nearest is view `{view}` of `{model}`; it does not claim {} names: {}",
+            "nearest is view `{view}` of `{model}`; it does not claim {} name{}: {}",
             unclaimed.len(),
+            if unclaimed.len() == 1 { "" } else { "s" },
             listed.join(", ")
         ),
     ))

@@ -60,7 +60,12 @@ impl Program {
 
     fn origin(&self, f: &mut impl Write) -> fmt::Result {
         let files: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
-        writeln!(f, "# {}, with everything that it inherits: {}.\n", self.model.name, files.join(", "))
+        writeln!(
+            f,
+            "# {}, with everything that it inherits: {}.\n",
+            self.model.name,
+            files.join(", ")
+        )
     }
 
     /// `decoder.ucl:42`

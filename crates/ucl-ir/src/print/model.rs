@@ -11,6 +11,13 @@ pub(super) fn write(model: &Model, f: &mut impl Write) -> fmt::Result {
         writeln!(f, "  dims {}\n", dims.join(", "))?;
     }
     params(&model.params, 0, f)?;
+    // A bias that is there whenever its parameter is, which may be lacking.
+    for param in model.params.iter().filter(|param| param.optional) {
+        let path = format!("{}.bias", param.path);
+        if model.param(&path).is_some_and(|bias| !bias.optional) {
+            writeln!(f, "  require {path}")?;
+        }
+    }
     if !model.bindings.is_empty() {
         writeln!(f)?;
     }
@@ -60,9 +67,6 @@ fn lines(all: &[Param], indent: &str, f: &mut impl Write) -> fmt::Result {
             write!(f, "  bias{mark} {}", bias.dims.join(" "))?;
         }
         writeln!(f)?;
-        if let Some(bias) = bias.filter(|bias| param.optional && !bias.optional) {
-            writeln!(f, "{indent}# `{}` is there whenever `{}` is.", bias.path, param.path)?;
-        }
     }
     Ok(())
 }

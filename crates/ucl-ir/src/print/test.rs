@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 
 pub(super) fn write(test: &Test, f: &mut impl Write) -> fmt::Result {
     writeln!(f, "\ntest {{")?;
-    let sizes: Vec<String> = test.sizes.iter().map(|(dim, size)| format!("{dim} = {size}")).collect();
+    let sizes: Vec<String> =
+        test.sizes.iter().map(|(dim, size)| format!("{dim} = {size}")).collect();
     if !sizes.is_empty() {
         writeln!(f, "  {}", sizes.join(", "))?;
     }

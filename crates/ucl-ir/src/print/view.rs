@@ -2,6 +2,7 @@
 
 use super::expr;
 use crate::{Layout, Pattern, Program, Rule, ValueOp, ValueRule, View, patterns};
+use indexmap::IndexMap;
 use std::fmt::{self, Write};
 
 /// The view that this one may extend in the text: the nearest that adds nothing to it when all its
@@ -53,13 +54,15 @@ pub(super) fn write(
         write!(f, " when {}", expr::cond(when))?;
     }
     writeln!(f, " {{")?;
+    summary(program, view, f)?;
     let inherited = base.map_or(0, |base| base.bases.len());
     view.bases.iter().skip(inherited).try_for_each(|base| writeln!(f, "  base \"{base}\""))?;
     composites(program, view, base, f)?;
     rules(program, view, f)?;
     let inherited = base.map_or(0, |base| base.ignores.len());
     for ignore in view.ignores.iter().skip(inherited) {
-        let place = program.place(ignore.span).map(|place| format!("  # {} · {place}", Pattern::Ignore));
+        let place =
+            program.place(ignore.span).map(|place| format!("  # {} · {place}", Pattern::Ignore));
         writeln!(f, "  ignore \"{}\"{}", ignore.template, place.unwrap_or_default())?;
     }
     let same = |a: &ValueRule, b: &ValueRule| a.op == b.op && a.by == b.by;
@@ -74,6 +77,22 @@ pub(super) fn write(
     }
     expr::bindings(&view.bindings, f)?;
     writeln!(f, "}}")
+}
+
+/// How often each word stands in the view.
+fn summary(program: &Program, view: &View, f: &mut impl Write) -> fmt::Result {
+    let layout = view.layouts.first().and_then(|name| program.layouts.get(name));
+    let mut counts: IndexMap<String, usize> = IndexMap::new();
+    let words = view.rules.iter().flat_map(|rule| patterns(program, view, layout, rule));
+    for word in words.chain(view.ignores.iter().map(|_| Pattern::Ignore)) {
+        let word = word.to_string();
+        let kind = word.split(' ').next().unwrap_or_default();
+        *counts.entry(kind.to_owned()).or_default() += 1;
+    }
+    counts.sort_by(|word, count, other, more| more.cmp(count).then(word.cmp(other)));
+    let counts: Vec<String> =
+        counts.iter().map(|(word, count)| format!("{word} {count}")).collect();
+    writeln!(f, "  # {}", counts.join(", "))
 }
 
 /// Composites that are not as the base, or else the model, has them.
@@ -146,7 +165,9 @@ fn words(program: &Program, view: &View, rule: &Rule) -> String {
         layouts.map(|layout| (layout.name.as_str(), text(Some(layout)))).collect();
     match each.as_slice() {
         [] => text(None),
-        [(_, first), others @ ..] if others.iter().all(|(_, other)| other == first) => first.clone(),
+        [(_, first), others @ ..] if others.iter().all(|(_, other)| other == first) => {
+            first.clone()
+        }
         several => {
             let named = several.iter().map(|(name, words)| format!("{name}: {words}"));
             named.collect::<Vec<_>>().join("; ")

@@ -92,7 +92,10 @@ impl Build<'_> {
                 Diagnostic::new("ucl::template", "two holes touch")
                     .at(place, "begins where the one before ends")
                     .at(last.span, "the one before")
-                    .help("put text between them: in `{l}{e}` the number 123 has three readings"),
+                    .help(match part {
+                        Part::Any => "one `*` is any text",
+                        _ => "put text between them: in `{l}{e}` the number 123 has three readings",
+                    }),
             );
         }
         let first = before.iter().find(|part| part.value == Part::WeightBias);

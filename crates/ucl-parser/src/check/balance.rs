@@ -19,6 +19,10 @@ fn all_known(program: &Program, atoms: &Atoms<'_>, rule: &Rule) -> bool {
     let is_atom = |name: &String| {
         program.model.dims.iter().any(|d| d.name == *name && matches!(d.def, DimDef::Atom(_)))
     };
+    let mut indices = rule.spellings.iter().flat_map(|spelling| spelling.template.indices());
+    if !indices.all(|index| is_atom(&index.to_owned())) {
+        return false;
+    }
     let shapes = rule.shape.iter().chain(rule.declared.iter().flatten());
     shapes.flat_map(|factor| atoms.of(factor)).all(|atom| is_atom(&atom))
 }
@@ -46,9 +50,10 @@ impl Balance<'_> {
                 continue;
             }
             // Every spelling has its own indices; as soon as one is wrong it is enough.
-            let wrong = self.rule.spellings.iter().find_map(|spelling| {
-                self.alternative(number, &spelling.template, shape, param)
-            });
+            let wrong =
+                self.rule.spellings.iter().find_map(|spelling| {
+                    self.alternative(number, &spelling.template, shape, param)
+                });
             found.extend(wrong);
         }
         if found.is_empty()
@@ -93,17 +98,24 @@ impl Balance<'_> {
             true => format!("alternative {} of ", number + 1),
             false => String::new(),
         };
-        let place = if alternatives { format!(" in alternative {}", number + 1) } else { String::new() };
+        let place =
+            if alternatives { format!(" in alternative {}", number + 1) } else { String::new() };
         let twice = extra.iter().find(|atom| wanted.contains(atom));
         let named = |atom: &&String| indices.contains(atom) && shape.contains(atom);
         let (label, help) = match (missing.as_slice(), extra.as_slice()) {
             (_, _) if twice.as_ref().is_some_and(named) => (
                 format!("{} is in the name and in the shape", say(&extra)),
-                format!("take {} out of the shape: the index in the name stands for it", say(&extra)),
+                format!(
+                    "take {} out of the shape: the index in the name stands for it",
+                    say(&extra)
+                ),
             ),
             ([], extra) if twice.is_some() => (
                 format!("{} is there twice{place}", say(extra)),
-                format!("a dim stands once on each path: take one {} out, or put `1` in its place", say(extra)),
+                format!(
+                    "a dim stands once on each path: take one {} out, or put `1` in its place",
+                    say(extra)
+                ),
             ),
             ([], extra) => (
                 format!("{} is too much{place}", say(extra)),
@@ -111,7 +123,10 @@ impl Balance<'_> {
             ),
             (missing, []) => (
                 format!("{} is missing{place}", say(missing)),
-                format!("add {} to the shape{place}, at the place where it is stored", say(missing)),
+                format!(
+                    "add {} to the shape{place}, at the place where it is stored",
+                    say(missing)
+                ),
             ),
             (missing, extra) => (
                 format!("{} is missing and {} is too much{place}", say(missing), say(extra)),
@@ -140,7 +155,8 @@ impl Balance<'_> {
             (1, _) => format!(
                 "parameters in one tensor lie one after the other: write a sum with {terms} alternatives, `(… | …)`"
             ),
-            (_, 1) => "write one parameter for each alternative, `a | b`, counted from the left".to_owned(),
+            (_, 1) => "write one parameter for each alternative, `a | b`, counted from the left"
+                .to_owned(),
             _ => "each alternative of the shape is one parameter, counted from the left".to_owned(),
         };
         let text = format!(
@@ -176,7 +192,10 @@ impl Balance<'_> {
         (atoms.size(&self.rule.shape) != atoms.size(declared)).then(|| {
             Diagnostic::new(
                 "ucl::balance",
-                format!("the declared shape of {} has other dims than its order in memory", title(self.rule)),
+                format!(
+                    "the declared shape of {} has other dims than its order in memory",
+                    title(self.rule)
+                ),
             )
             .at(self.rule.span, "both have to hold the same elements")
             .help("write the same dims, in the order and the groups that the file's header shows")

@@ -11,12 +11,19 @@ pub(super) fn check(program: &Program, view: &View, known: &Known, found: &mut V
             found.push(
                 Diagnostic::new(
                     "ucl::cover",
-                    format!("in the view `{}`, `{}` is stored twice: in {} and in {}",
-                        view.name, param.path, title(first), title(second)),
+                    format!(
+                        "in the view `{}`, `{}` is stored twice: in {} and in {}",
+                        view.name,
+                        param.path,
+                        title(first),
+                        title(second)
+                    ),
                 )
                 .at(second.span, "again here")
                 .at(first.span, "first here")
-                .help("take one line out; two names of the same tensor are written `\"a\" or \"b\"`"),
+                .help(
+                    "take one line out; two names of the same tensor are written `\"a\" or \"b\"`",
+                ),
             );
         }
     }
@@ -35,8 +42,12 @@ pub(super) fn check(program: &Program, view: &View, known: &Known, found: &mut V
         found.push(
             Diagnostic::new(
                 "ucl::cover",
-                format!("the view `{}` has no equation for {} of `{}`",
-                    view.name, list(&view.lacking), program.model.name),
+                format!(
+                    "the view `{}` has no equation for {} of `{}`",
+                    view.name,
+                    list(&view.lacking),
+                    program.model.name
+                ),
             )
             .at(view.span, "does not cover the model")
             .help(format!(
@@ -61,8 +72,12 @@ pub fn absent(program: &Program, view: &View) -> Option<Diagnostic> {
     Some(
         Diagnostic::new(
             "ucl::cover",
-            format!("the view `{}` does not exist for the model `{}`: it has no equation for {}",
-                view.name, program.model.name, list(&view.lacking)),
+            format!(
+                "the view `{}` does not exist for the model `{}`: it has no equation for {}",
+                view.name,
+                program.model.name,
+                list(&view.lacking)
+            ),
         )
         .at(view.span, "inherited from here")
         .help(match there.is_empty() {

@@ -35,7 +35,10 @@ pub(super) fn check(program: &Program, view: &View, known: &Known, found: &mut V
                 if let Some(name) = example(&first.tokens, &second.tokens) {
                     let new = mistake(view, first, second, name, base);
                     // Many spellings of two lines are one mistake.
-                    if !found.iter().any(|old: &Diagnostic| old.code == new.code && old.labels == new.labels) {
+                    if !found
+                        .iter()
+                        .any(|old: &Diagnostic| old.code == new.code && old.labels == new.labels)
+                    {
                         found.push(new);
                     }
                 }
@@ -84,16 +87,31 @@ fn is_tied_copy(program: &Program, copy: &Name<'_>, original: &Name<'_>) -> bool
             if program.model.param(a).is_some_and(|param| param.tied.as_deref() == Some(b)))
 }
 
-fn mistake(view: &View, first: &Name<'_>, second: &Name<'_>, name: String, base: &str) -> Diagnostic {
+fn mistake(
+    view: &View,
+    first: &Name<'_>,
+    second: &Name<'_>,
+    name: String,
+    base: &str,
+) -> Diagnostic {
     let without = match base {
         "" => String::new(),
         base => format!(", in a file without the base \"{base}\""),
     };
-    let both = |a: String, b: String| format!("{a} and {b} can both be \"{name}\" in the view `{}`{without}", view.name);
+    let both = |a: String, b: String| {
+        format!("{a} and {b} can both be \"{name}\" in the view `{}`{without}", view.name)
+    };
     match (first.rule, second.rule) {
         (Some(a), Some(b)) => {
-            let text = match a.spellings.iter().any(|s| b.spellings.iter().any(|t| s.template == t.template)) {
-                true => format!("two equations of the view `{}` have the name \"{}\"{without}", view.name, first.template),
+            let text = match a
+                .spellings
+                .iter()
+                .any(|s| b.spellings.iter().any(|t| s.template == t.template))
+            {
+                true => format!(
+                    "two equations of the view `{}` have the name \"{}\"{without}",
+                    view.name, first.template
+                ),
                 false => both(title(a), title(b)),
             };
             Diagnostic::new("ucl::disjoint", text)
@@ -105,7 +123,10 @@ fn mistake(view: &View, first: &Name<'_>, second: &Name<'_>, name: String, base:
             let ignore = if first.rule.is_none() { first } else { second };
             Diagnostic::new(
                 "ucl::disjoint",
-                both(format!("the equation {}", title(rule)), format!("`ignore \"{}\"`", ignore.template)),
+                both(
+                    format!("the equation {}", title(rule)),
+                    format!("`ignore \"{}\"`", ignore.template),
+                ),
             )
             .at(ignore.span, "drops it")
             .at(rule.span, format!("needs it for {}", second_of(rule)))

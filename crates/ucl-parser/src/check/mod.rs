@@ -2,6 +2,7 @@
 
 mod balance;
 mod cover;
+mod differences;
 mod disjoint;
 mod unify;
 

@@ -5,7 +5,7 @@
 //! less than the number of indices of its dim, which both templates share. So `{l + 2}.weight` is
 //! never `{#l + 2}.weight`.
 
-use std::collections::BTreeMap;
+use super::differences::{System, ZERO};
 use ucl_ir::{Segment, Template};
 
 /// A part of a name, letter by letter.
@@ -39,7 +39,8 @@ pub(super) fn example(a: &[Token], b: &[Token]) -> Option<String> {
     if differ(a.iter().zip(b)) || differ(a.iter().rev().zip(b.iter().rev())) {
         return None;
     }
-    let mut search = Search { tokens: [a, b], equal: Vec::new(), name: String::new(), answer: None };
+    let mut search =
+        Search { tokens: [a, b], equal: Vec::new(), name: String::new(), answer: None };
     search.meet(At::new(0), At::new(1));
     search.answer
 }
@@ -152,7 +153,8 @@ impl Search<'_> {
         self.equal.pop();
         // Or one of them ends before the other: letters that are digits follow.
         self.digit(|search| {
-            search.meet(a.next(), b.within(None, true)) || search.meet(a.within(None, true), b.next())
+            search.meet(a.next(), b.within(None, true))
+                || search.meet(a.within(None, true), b.next())
         })
     }
 
@@ -280,73 +282,6 @@ impl Search<'_> {
     }
 }
 
-/// The variable that is 0.
-const ZERO: usize = 0;
-
-/// Differences: `x - y <= c` between integers that are not negative.
-#[derive(Default)]
-struct System {
-    /// Indices by side and dim, counts with side 2.
-    variables: BTreeMap<(usize, String), usize>,
-    bounds: Vec<(usize, usize, i64)>,
-}
-
-impl System {
-    fn variable(&mut self, side: usize, dim: &str) -> (usize, bool) {
-        let next = self.variables.len() + 1;
-        let entry = self.variables.entry((side, dim.to_owned()));
-        let new = matches!(entry, std::collections::btree_map::Entry::Vacant(_));
-        (*entry.or_insert(next), new)
-    }
-
-    /// The number of indices of a dim: at least 1.
-    fn count(&mut self, dim: &str) -> usize {
-        let (count, new) = self.variable(2, dim);
-        if new {
-            self.bounds.push((ZERO, count, -1));
-        }
-        count
-    }
-
-    /// An index: less than the count.
-    fn index(&mut self, side: usize, dim: &str) -> usize {
-        let (index, new) = self.variable(side, dim);
-        if new {
-            let count = self.count(dim);
-            self.bounds.push((index, count, -1));
-            self.bounds.push((ZERO, index, 0));
-        }
-        index
-    }
-
-    fn equal(&mut self, (x, a): (usize, i64), (y, b): (usize, i64)) {
-        self.bounds.push((x, y, b.saturating_sub(a)));
-        self.bounds.push((y, x, a.saturating_sub(b)));
-    }
-
-    /// The least values, or nothing if the bounds contradict each other.
-    fn solve(&self) -> Option<Vec<i64>> {
-        let mut least = vec![0_i64; self.variables.len() + 1];
-        for _ in 0..=least.len() {
-            let mut changed = false;
-            for (x, y, c) in &self.bounds {
-                let bound = least[*x].saturating_sub(*c);
-                if least[*y] < bound {
-                    least[*y] = bound;
-                    changed = true;
-                }
-            }
-            if least[ZERO] > 0 {
-                return None;
-            }
-            if !changed {
-                return Some(least);
-            }
-        }
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +290,9 @@ mod tests {
         let mut tokens = Vec::new();
         for (number, part) in text.split(['{', '}']).enumerate() {
             if number % 2 == 0 {
-                tokens.extend(part.chars().map(|c| if c == '*' { Token::Any } else { Token::Letter(c) }));
+                tokens.extend(
+                    part.chars().map(|c| if c == '*' { Token::Any } else { Token::Letter(c) }),
+                );
                 continue;
             }
             let (dim, plus) = part.split_once('+').unwrap_or((part, "0"));

@@ -37,7 +37,9 @@ pub(super) enum Role {
 }
 
 pub(super) fn lines(text: &str, tokens: &[Token], file: Pair<'_, Rule>) -> Vec<Line> {
-    let mut printer = Printer { text, tokens, at: 0, depth: 0, declaration: 0, lines: Vec::new() };
+    let words: Vec<Token> = tokens.iter().copied().filter(is_code).collect();
+    let mut printer =
+        Printer { text, tokens, words: &words, at: 0, depth: 0, declaration: 0, lines: Vec::new() };
     for part in file.into_inner() {
         if part.as_rule() != Rule::EOI {
             printer.declaration += 1;
@@ -52,6 +54,8 @@ pub(super) fn lines(text: &str, tokens: &[Token], file: Pair<'_, Rule>) -> Vec<L
 struct Printer<'t> {
     text: &'t str,
     tokens: &'t [Token],
+    /// The tokens without comments.
+    words: &'t [Token],
     /// The number of the next token.
     at: usize,
     depth: usize,
@@ -64,7 +68,7 @@ impl<'t> Printer<'t> {
     fn statement(&mut self, pair: Pair<'t, Rule>, size_follows: bool) {
         let matched = pair.as_span();
         let start = self.number(matched.start());
-        let end = self.number(trimmed_end(self.tokens, matched.end()));
+        let end = self.number(trimmed_end(self.words, matched.end()));
         self.comments(start);
         if pair.as_rule() == Rule::test_size {
             return self.size(end, size_follows);
@@ -105,7 +109,7 @@ impl<'t> Printer<'t> {
         for item in items {
             let matched = item.as_span();
             let (from, to) =
-                (self.number(matched.start()), self.number(trimmed_end(self.tokens, matched.end())));
+                (self.number(matched.start()), self.number(trimmed_end(self.words, matched.end())));
             let rule = item.as_rule();
             inside.push_str(match (last, rule) {
                 (None, _) => "",

@@ -90,7 +90,7 @@ fn blank(text: &str, tokens: &[Token], number: usize, rule: Option<Rule>) -> boo
         // Coordinates, `tp=1`; but not what an element equals.
         "=" => match rule {
             Some(Rule::meshes) => true,
-            Some(Rule::expect) => tokens[at - 1].text(text) != "]",
+            Some(Rule::expect) => at > 0 && tokens[at - 1].text(text) != "]",
             _ => false,
         },
         "|" => is_narrow(text, tokens, at),

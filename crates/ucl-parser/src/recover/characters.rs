@@ -44,8 +44,8 @@ fn meant(unknown: &str) -> (Option<&'static str>, Option<String>) {
         }
         Some(';') => (None, "statements end by themselves: take it away"),
         Some('.') => (None, "a `.` joins two names, without blanks: `attn.q`"),
-        Some('!') => (None, "a condition knows `=`, `<`, `>`, `and` and `or`"),
-        Some('&') => (None, "write `and`"),
+        Some('!') => (None, "write `a < b or a > b` for `a != b`"),
+        Some('&') => (Some("and"), "write `and`"),
         Some('\\') => (None, "a statement may go on in the next line as it is"),
         Some(blank) if blank.is_whitespace() || blank == '\u{200b}' => {
             (None, "this is a blank of another kind: use a plain one")

@@ -205,5 +205,8 @@ fn reserved(read: &Read<'_>, token: &Token) -> Option<Mistake> {
     }
     let label = if partly { format!("`{taken}` cannot be part of a name") } else { "cannot be a name".to_owned() };
     let mistake = Mistake::new("ucl::reserved", format!("`{taken}` is a reserved word"), token, label);
-    Some(mistake.help("choose another name"))
+    // Read on with the name that is proposed, so that every use is reported.
+    let other = word.replace(taken, &format!("{taken}_"));
+    let patch = Patch { start: token.start, end: token.end, text: other.clone() };
+    Some(mistake.help(format!("choose another name, `{other}` for example")).mend([patch]))
 }

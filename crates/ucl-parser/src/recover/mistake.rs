@@ -16,7 +16,7 @@ pub(super) struct Mistake {
     pub(super) message: String,
     pub(super) labels: Vec<(usize, usize, String)>,
     pub(super) help: Option<String>,
-    /// What mends it; nothing if that cannot be known.
+    /// What mends it, or takes it out.
     pub(super) patches: Vec<Patch>,
 }
 
@@ -29,6 +29,11 @@ impl Mistake {
     ) -> Mistake {
         let labels = vec![(token.start, token.end, label.into())];
         Mistake { code, message: message.into(), labels, help: None, patches: Vec::new() }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> usize {
+        self.labels.first().map_or(0, |label| label.0)
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Mistake {
@@ -53,24 +58,28 @@ impl Mistake {
     }
 }
 
-/// The first mistake in a text that should match the rule, and its place; none if there is none.
-/// Its first line is indented by `indent`.
-pub(super) fn mistake(rule: Rule, text: &str, indent: usize) -> Option<(usize, Mistake)> {
+/// The cost of a keyword that is put in.
+const WORD: usize = 3;
+
+/// The first mistake in a text that should match the rule; none if there is none. The first line is
+/// indented by `indent`. What cannot be mended is to be taken out.
+pub(super) fn mistake(rule: Rule, text: &str, indent: usize) -> Option<Mistake> {
     let whole = stop(rule, text)?;
     let place = whole.place(text);
     let starts = statement_starts(text, &whole.tokens, indent);
+    // A statement that is not finished where the next one begins may swallow some of that one.
+    let unfinished = |&&start: &&usize| start > 0 && start <= place && stop(rule, &text[..start]).is_some();
+    let end = starts.iter().find(unfinished).or_else(|| starts.iter().find(|&&start| start > place));
     // Only the statement itself is looked at: what comes next may be broken too.
-    let ended = starts.contains(&place) && place > 0 && !between_statements(rule, &whole.wants);
-    let next = starts.iter().copied().find(|&start| if ended { start >= place } else { start > place });
-    let text = &text[..next.unwrap_or(text.len())];
-    let stop = if next.is_some() { stop(rule, text).unwrap_or(whole) } else { whole };
+    let text = &text[..end.copied().unwrap_or(text.len())];
+    let stop = if end.is_some() { stop(rule, text).unwrap_or(whole) } else { whole };
     let read = Read { rule, text, stop, starts };
     let mistake = known(&read)
         .or_else(|| read.misspelt())
         .or_else(|| read.mended())
         .or_else(|| read.lacks_name())
         .unwrap_or_else(|| read.unexpected());
-    Some((place, mistake))
+    Some(if mistake.patches.is_empty() { mistake.mend([read.take_out()]) } else { mistake })
 }
 
 /// The text with patches in it.
@@ -139,6 +148,19 @@ impl Read<'_> {
         (rest <= limit).then_some(rest)
     }
 
+    /// As little as has to go: the rest of the statement, or all of it.
+    pub(super) fn take_out(&self) -> Patch {
+        let (place, end) = (self.stop.place(self.text), self.text.len());
+        let rest = Patch::erase(self.text, place, end);
+        let has_rest = self.token().is_some() && !self.at_start();
+        if has_rest && unread(self.rule, &rest.on(self.text)).is_none() {
+            return rest;
+        }
+        let last = |most: usize| self.starts.iter().copied().rfind(|&start| start <= most);
+        let start = if self.token().is_some() { last(place) } else { last(place.saturating_sub(1)) };
+        Patch::erase(self.text, start.unwrap_or(0), end)
+    }
+
     /// A word that is nearly a keyword; the one in front too, which may have passed for a name.
     fn misspelt(&self) -> Option<Mistake> {
         let wants = &self.stop.wants.words;
@@ -170,11 +192,20 @@ impl Read<'_> {
     /// A sign that is missing, too much, or another one than it should be: the change that lets
     /// most be read.
     fn mended(&self) -> Option<Mistake> {
+        if self.at_start() && between_statements(self.rule, &self.stop.wants) {
+            return None;
+        }
         let changes = self.swap().into_iter().chain(self.changes()).chain(self.leave_out());
         let tried = changes.filter_map(|(mistake, cost)| {
             Some(((self.better(&mistake.patches)?, cost), mistake))
         });
-        tried.min_by_key(|(rank, _)| *rank).map(|(_, mistake)| mistake.show(self.text))
+        let mut tried: Vec<_> = tried.collect();
+        tried.sort_by_key(|(rank, _)| *rank);
+        // Of two that do as well, nobody knows which was meant.
+        if let [((_, WORD), _), ((_, WORD), _), ..] = tried[..] {
+            return None;
+        }
+        tried.into_iter().next().map(|(_, mistake)| mistake.show(self.text))
     }
 
     /// `"a" = v h : embed`
@@ -198,7 +229,7 @@ impl Read<'_> {
         let Wanted { signs, words } = self.wanted();
         let replaced = signs.clone().into_iter().filter_map(|sign| self.replace(&sign));
         let signs = signs.into_iter().map(|sign| (self.insert(&sign), 2)).collect::<Vec<_>>();
-        let words = words.into_iter().map(|word| (self.insert(&word), 3)).collect::<Vec<_>>();
+        let words = words.into_iter().map(|word| (self.insert(&word), WORD)).collect::<Vec<_>>();
         replaced.chain(signs).chain(words).chain(self.equals()).collect::<Vec<_>>().into_iter()
     }
 
@@ -209,7 +240,13 @@ impl Read<'_> {
         if !self.stop.wants.signs.contains("=") || shape.is(self.text, ":") || !self.lead().starts_with('"') {
             return None;
         }
-        let message = "a `=` is missing between shape and parameter";
+        // A dim has a short name; then the parameter is missing as well.
+        if before.end - before.start < 3 {
+            let message = format!("`=` and a parameter are missing behind `{}`", before.text(self.text));
+            let mistake = Mistake::new("ucl::missing", message, before, "of which parameter is this the shape?");
+            return Some((mistake.mend([self.take_out()]), 2));
+        }
+        let message = "`=` is missing between shape and parameter";
         let mistake = Mistake::new("ucl::missing", message, shape, "`=` is missing behind this");
         Some((mistake.mend([Patch::insert(before.start, "= ")]), 2))
     }
@@ -245,13 +282,13 @@ impl Read<'_> {
         };
         let behind = here.text(self.text);
         let message = match (what, self.lead()) {
-            (":", lead) if lead.starts_with('"') => "a `:` is missing between name and shape".to_owned(),
+            (":", lead) if lead.starts_with('"') => "`:` is missing between name and shape".to_owned(),
             ("=", lead) if lead.starts_with('"') => {
-                "a `=` is missing between shape and parameter".to_owned()
+                "`=` is missing between shape and parameter".to_owned()
             }
-            (":", _) => format!("a `:` is missing between `{behind}` and its dims"),
-            ("|", lead) if lead.starts_with('"') => "a `|` is missing between two parameters".to_owned(),
-            _ => format!("a `{what}` is missing"),
+            (":", _) => format!("`:` is missing between `{behind}` and its dims"),
+            ("|", lead) if lead.starts_with('"') => "`|` is missing between two parameters".to_owned(),
+            _ => format!("`{what}` is missing"),
         };
         Mistake::new("ucl::missing", message, &here, format!("`{what}` is missing behind this")).mend([patch])
     }
@@ -281,7 +318,7 @@ impl Read<'_> {
         self.better(&[Patch::insert(here.end, dummy)])?;
         let what = self.name_behind(here.text(self.text));
         let message = format!("{what} is missing behind `{}`", here.text(self.text));
-        Some(Mistake::new("ucl::missing", message, &here, format!("{what} has to follow")))
+        Some(Mistake::new("ucl::missing", message, &here, format!("{what} belongs behind this")))
     }
 
     fn name_behind(&self, word: &str) -> &'static str {
@@ -296,7 +333,7 @@ impl Read<'_> {
             "under" | "rename" | "ignore" | "base" => "a quoted name",
             "to" | "by" | "=" | "+" | "-" | "*" | "/" | "??" | "if" | "else" | "not" | "<" | ">"
             | "%" | "when" => "a number or a key",
-            "," | "|" | "or" | "and" => "another one",
+            "," | "|" | "or" | "and" => "another name",
             _ if !self.stop.wants.name && self.stop.wants.quoted => "a quoted name",
             _ if !self.stop.wants.name => "a number",
             _ => "a name",

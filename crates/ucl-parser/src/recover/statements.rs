@@ -1,11 +1,10 @@
 //! Statements that are none.
 
 use super::draft::{Draft, Patch};
-use super::mistake::{Mistake, mended, mistake};
-use super::stop::unread;
+use super::mistake::{Mistake, mistake};
 use super::{indent, line_start};
 use crate::grammar::{Rule, read};
-use crate::tokens::{Token, words};
+use crate::tokens::Token;
 use std::collections::BTreeSet;
 use ucl_ir::Diagnostic;
 
@@ -25,21 +24,16 @@ pub(crate) fn mend_statements(draft: &mut Draft, found: &mut Vec<Diagnostic>) {
         for (rule, start, end) in swallowed {
             let text = &draft.text()[start..end];
             let indent = indent(draft.text(), start);
-            let first = mistake(rule, text, indent).filter(|_| seen.len() < MOST);
-            let Some((at, mistake)) = first else {
+            let Some(mistake) = mistake(rule, text, indent).filter(|_| seen.len() < MOST) else {
                 patches.push(Patch::erase(draft.text(), start, end));
                 continue;
             };
-            let place = draft.span(start + at, start + at).start;
             let mut mends = mistake.patches.clone();
-            if seen.insert(place) {
+            if seen.insert(draft.span(start + mistake.place(), start).start) {
                 found.push(diagnostic(draft, start, mistake));
             } else {
                 // Mending did not help, and what is wrong here was said.
-                mends.clear();
-            }
-            if mends.is_empty() {
-                mends.push(take_out(rule, text, at, indent));
+                mends = vec![Patch::erase(text, 0, text.len())];
             }
             patches.extend(mends.into_iter().map(|patch| Patch {
                 start: start + patch.start,
@@ -80,24 +74,6 @@ fn diagnostic(draft: &Draft, start: usize, mistake: Mistake) -> Diagnostic {
         diagnostic = diagnostic.at(draft.span(start + from, start + to), label);
     }
     Diagnostic { help: mistake.help, ..diagnostic }
-}
-
-/// As little as has to go for the rest to be read: the end of the statement, the statement in front
-/// of the place, both, or everything.
-fn take_out(rule: Rule, text: &str, at: usize, most: usize) -> Patch {
-    let starts = statement_starts(text, &words(text), most);
-    let end = starts.iter().copied().find(|&start| start > at).unwrap_or(text.len());
-    let this = starts.iter().copied().rfind(|&start| start <= at).unwrap_or(0);
-    let last = starts.iter().copied().rfind(|&start| start < at).unwrap_or(0);
-    for (from, to) in [(at, end), (this, end), (last, at), (last, end)] {
-        let patch = Patch::erase(text, from, to);
-        let rest = unread(rule, &mended(text, std::slice::from_ref(&patch)));
-        let changes = from < to && !text[from..to].trim().is_empty();
-        if changes && rest.is_none_or(|rest| text.len() - rest > end.max(at)) {
-            return patch;
-        }
-    }
-    Patch::erase(text, 0, text.len())
 }
 
 /// Where statements begin, going by the lines: what is not indented more than the first and is not

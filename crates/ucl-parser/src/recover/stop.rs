@@ -2,7 +2,7 @@
 
 use crate::grammar::{Rule, read};
 use crate::suggest::is_reserved;
-use crate::tokens::{Token, token_at, words};
+use crate::tokens::{Token, words};
 use pest::error::InputLocation;
 use std::collections::BTreeSet;
 
@@ -44,23 +44,38 @@ const NOTHING: &str = " \u{1}";
 
 /// Reads a text by a strict rule; none if all of it is right.
 pub(super) fn stop(rule: Rule, text: &str) -> Option<Stop> {
-    let first = furthest(rule, text)?;
-    let tokens = words(text);
-    let mut at = tokens.partition_point(|token| token.end <= first);
-    // A reserved word in the place of a name is read to its end to be refused.
-    if let Some(before) = at.checked_sub(1).map(|before| &tokens[before]) {
-        let word = before.text(text);
-        if is_reserved(word) && !wants_instead(rule, text, before).words.contains(word) {
-            at -= 1;
-        }
-    }
+    let (tokens, at) = misfit(rule, text)?;
     // Read again with something impossible in its place: then the furthest position is the token's
     // begin, and what was expected there is not mixed with what was expected inside it.
-    let probe = match tokens.get(at) {
-        Some(token) => impossible(text, token),
-        None => [text, NOTHING].concat(),
+    let wants = match tokens.get(at) {
+        Some(token) => wants_instead(rule, text, token),
+        None => wants(rule, &[text, NOTHING].concat()),
     };
-    Some(Stop { tokens, at, wants: wants(rule, &probe) })
+    Some(Stop { tokens, at, wants })
+}
+
+/// How many bytes from the token that does not fit to the end; none if all of it is right.
+pub(super) fn unread(rule: Rule, text: &str) -> Option<usize> {
+    let (tokens, at) = misfit(rule, text)?;
+    Some(text.len() - tokens.get(at).map_or(text.len(), |token| token.start))
+}
+
+/// The tokens, and the number of the first that does not fit.
+fn misfit(rule: Rule, text: &str) -> Option<(Vec<Token>, usize)> {
+    let first = furthest(rule, text)?;
+    let tokens = words(text);
+    let at = tokens.partition_point(|token| token.end <= first);
+    // A reserved word in the place of a name is read to its end to be refused.
+    let refused = at.checked_sub(1).filter(|&before| {
+        let word = tokens[before].text(text);
+        has_reserved(word) && !wants_instead(rule, text, &tokens[before]).words.contains(word)
+    });
+    Some((tokens, refused.unwrap_or(at)))
+}
+
+/// Whether a path has a reserved word in it; `bias` may be one.
+fn has_reserved(path: &str) -> bool {
+    path.split('.').any(|word| is_reserved(word) && (word != "bias" || word == path))
 }
 
 /// What would fit in the place of a token.
@@ -70,13 +85,6 @@ pub(super) fn wants_instead(rule: Rule, text: &str, token: &Token) -> Wants {
 
 fn impossible(text: &str, token: &Token) -> String {
     [&text[..token.start], NOTHING, &text[token.end..]].concat()
-}
-
-/// How many bytes behind the furthest token are not read; none is the whole text.
-pub(super) fn unread(rule: Rule, text: &str) -> Option<usize> {
-    let at = furthest(rule, text)?;
-    let tokens = words(text);
-    Some(text.len() - token_at(&tokens, at).map_or(text.len(), |token| token.start))
 }
 
 fn furthest(rule: Rule, text: &str) -> Option<usize> {

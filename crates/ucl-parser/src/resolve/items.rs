@@ -167,11 +167,8 @@ impl<'a> Collector<'a, '_> {
             last = Some(*part);
         }
         if name.parts.iter().filter(|part| part.value == Part::WeightBias).count() > 1 {
-            found = Some(wrong(
-                "`{weight,bias}` stands twice in one name",
-                "write it once",
-                name.span,
-            ));
+            found =
+                Some(wrong("`{weight,bias}` stands twice in one name", "write it once", name.span));
         }
         let fits = found.is_none();
         if self.own {

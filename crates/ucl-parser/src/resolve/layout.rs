@@ -16,7 +16,7 @@ pub(super) fn resolve(
     report: &mut Report,
 ) -> IndexMap<String, Layout> {
     let mut declared: IndexMap<&str, Layers<'_>> = IndexMap::new();
-    for (file, own) in chain.from_own() {
+    for (file, own) in chain.own_first() {
         let mut here: IndexMap<&str, Span> = IndexMap::new();
         for layout in &file.layouts {
             if let Some(first) = here.insert(&layout.name.value, layout.name.span) {
@@ -96,7 +96,8 @@ impl<'a> Resolver<'a, '_> {
             requires: Vec::new(),
             span: Span::default(),
         };
-        let mut said = layers.iter().filter_map(|(layer, own)| Some((layer.extends.as_ref()?, *own)));
+        let mut said =
+            layers.iter().filter_map(|(layer, own)| Some((layer.extends.as_ref()?, *own)));
         let Some((base, own)) = said.next() else { return bare() };
         for (other, own) in said {
             if other.value != base.value && own {
@@ -113,9 +114,12 @@ impl<'a> Resolver<'a, '_> {
         }
         if self.open.contains(&base.value.as_str()) {
             self.report.say(
-                Diagnostic::new("ucl::cycle", format!("the layout `{}` extends itself", base.value))
-                    .at(base.span, format!("by way of `{name}`"))
-                    .help("take one `extends` out"),
+                Diagnostic::new(
+                    "ucl::cycle",
+                    format!("the layout `{}` extends itself", base.value),
+                )
+                .at(base.span, format!("by way of `{name}`"))
+                .help("take one `extends` out"),
             );
             return bare();
         }
@@ -263,6 +267,10 @@ impl<'a> Resolver<'a, '_> {
         }
         let mut seen = std::collections::HashSet::new();
         dims.retain(|dim| seen.insert(dim.clone()));
+        let extends = layer.extends.as_ref();
+        if extends.is_some_and(|base| !self.declared.contains_key(base.value.as_str())) {
+            return; // What it has from there is not known.
+        }
         let axes: Vec<String> = layout.axes.iter().map(|axis| axis.name.clone()).collect();
         let mut numbers = expr_names::of_model(self.model);
         numbers.extend(axes.iter().cloned());

@@ -40,10 +40,7 @@ pub(super) fn sum(sum: &ast::Sum) -> Sum {
 }
 
 /// The template of these parts, where `{weight,bias}` reads `last`; neighbouring texts become one.
-pub(super) fn template<'a>(
-    parts: impl IntoIterator<Item = &'a ast::Part>,
-    last: &str,
-) -> Template {
+pub(super) fn template<'a>(parts: impl IntoIterator<Item = &'a ast::Part>, last: &str) -> Template {
     let mut template = Template { segments: Vec::new() };
     for part in parts {
         push(

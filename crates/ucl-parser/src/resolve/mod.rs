@@ -1,8 +1,10 @@
 //! From files to a program: what is inherited, what replaces it, and what every name means.
 
+mod dims;
 mod expr_names;
 mod items;
 mod layout;
+mod line;
 mod lower;
 mod model;
 mod rename;
@@ -10,6 +12,7 @@ mod report;
 pub(crate) mod spans;
 mod suggest;
 mod test;
+mod tree;
 mod view;
 
 pub(crate) use report::{Replaced, Report};
@@ -29,12 +32,12 @@ pub(crate) struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     /// The files, the model's own first, and whether it is that.
-    fn from_own(&self) -> impl Iterator<Item = (&'a ast::File, bool)> {
+    fn own_first(&self) -> impl Iterator<Item = (&'a ast::File, bool)> {
         self.files.iter().enumerate().map(|(number, file)| (*file, number == 0))
     }
 
     /// The files, the root's first, and whether it is the model's own.
-    fn from_root(&self) -> impl Iterator<Item = (&'a ast::File, bool)> {
+    fn root_first(&self) -> impl Iterator<Item = (&'a ast::File, bool)> {
         self.files.iter().enumerate().rev().map(|(number, file)| (*file, number == 0))
     }
 }

@@ -1,23 +1,25 @@
 //! The model: dims and parameters of its ancestors and its own, in forward order.
 
+use super::dims::{composites, cycle, has_cycle, names_in};
 use super::report::Report;
-use super::{Chain, lower};
+use super::tree::{Node, extend, find, flatten, is_each, paths_in, remove, visit};
+use super::{Chain, lower, suggest};
 use crate::ast::{self, DimValue, EachItem, ModelItem};
 use indexmap::IndexMap;
 use std::collections::HashSet;
-use ucl_ir::{Atoms, Binding, Diagnostic, Dim, DimDef, Model, Param, Span, Sum};
-
-/// A parameter, or what an `each` holds.
-enum Node {
-    Param(Param),
-    Each(String, Vec<Node>),
-}
+use ucl_ir::{Atoms, Binding, Diagnostic, Dim, DimDef, Model, Param, Span};
 
 pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
-    let mut merge = Merge { report, own: false, dims: IndexMap::new(), nodes: Vec::new() };
+    let mut merge = Merge {
+        report,
+        own: false,
+        name: chain.name.clone(),
+        dims: IndexMap::new(),
+        nodes: Vec::new(),
+    };
     let mut bindings = Vec::new();
     let mut span = Span::default();
-    for (file, own) in chain.from_root() {
+    for (file, own) in chain.root_first() {
         let Some(model) = &file.model else { continue };
         merge.own = own;
         merge.dims(model);
@@ -50,21 +52,22 @@ fn tied(model: &Model, report: &mut Report) {
         let Some(original) = &param.tied else { continue };
         if model.param(original).is_none() || *original == param.path {
             let known = model.params.iter().map(|p| p.path.as_str()).filter(|p| *p != param.path);
-            report.unknown_at(
-                &format!("the model `{}`, in which `{}` is tied to it,", model.name, param.path),
-                "parameter",
-                original,
-                param.span,
-                known,
+            report.say(
+                Diagnostic::new(
+                    "ucl::name",
+                    format!(
+                        "`{}` is tied to `{original}`, which is not in the model `{}`",
+                        param.path, model.name
+                    ),
+                )
+                .at(param.span, "a copy of what?")
+                .help(suggest::meant(
+                    original,
+                    "parameter",
+                    &known.collect::<Vec<_>>(),
+                )),
             );
         }
-    }
-}
-
-fn flatten(node: &Node, before_each: bool, params: &mut Vec<Param>) {
-    match node {
-        Node::Param(param) => params.push(Param { before_each, ..param.clone() }),
-        Node::Each(_, nodes) => nodes.iter().for_each(|node| flatten(node, before_each, params)),
     }
 }
 
@@ -79,7 +82,8 @@ pub(super) fn bindings<'a>(
     for block in blocks {
         for (name, expr) in &block.lines {
             let document = block.document.value;
-            let twice = here.iter().find(|(doc, other)| *doc == document && other.value == name.value);
+            let twice =
+                here.iter().find(|(doc, other)| *doc == document && other.value == name.value);
             if let (Some((_, first)), true) = (twice, own) {
                 report.twice("line", &format!("{} =", name.value), first.span, name.span);
             }
@@ -105,6 +109,7 @@ struct Merge<'a> {
     report: &'a mut Report,
     /// Whether the file at hand is the one that is compiled; the others are checked on their own.
     own: bool,
+    name: String,
     dims: IndexMap<String, Dim>,
     nodes: Vec<Node>,
 }
@@ -290,7 +295,11 @@ impl Merge<'_> {
                     self.unknown_dim(dim);
                 } else if has_cycle(&composites, &dim.value) {
                     // Said where it is declared.
-                } else if atoms.alternatives(&[ucl_ir::Factor::Name(dim.value.clone())]).map_or(0, |a| a.len()) != 1 {
+                } else if atoms
+                    .alternatives(&[ucl_ir::Factor::Name(dim.value.clone())])
+                    .map_or(0, |a| a.len())
+                    != 1
+                {
                     self.report.say(
                         Diagnostic::new(
                             "ucl::dims",
@@ -320,7 +329,7 @@ impl Merge<'_> {
 
     fn unknown_dim(&mut self, dim: &ast::Name) {
         let known: Vec<&str> = self.dims.keys().map(String::as_str).collect();
-        self.report.unknown("the model", "dim", dim, known);
+        self.report.unknown(&format!("the model `{}`", self.name), "dim", dim, known);
     }
 
     /// Parameters of this file that are declared twice in it.
@@ -343,126 +352,12 @@ impl Merge<'_> {
     fn break_cycles(&mut self) {
         loop {
             let composites = composites(&self.dims);
-            let Some(name) = composites.keys().find(|name| has_cycle(&composites, name)) else { return };
+            let Some(name) = composites.keys().find(|name| has_cycle(&composites, name)) else {
+                return;
+            };
             let Some(dim) = self.dims.get_mut(name) else { return };
             dim.def = DimDef::Atom(None);
             self.report.say(cycle(name, dim.span));
         }
     }
-}
-
-/// The dim `name` is part of itself.
-pub(super) fn cycle(name: &str, span: Span) -> Diagnostic {
-    Diagnostic::new("ucl::cycle", format!("the dim `{name}` is part of itself"))
-        .at(span, "declared here")
-        .help("what stands on the right of `=` has to lead to atoms")
-}
-
-/// Whether a composite leads back to itself.
-pub(super) fn has_cycle(composites: &IndexMap<String, Sum>, name: &str) -> bool {
-    fn reaches<'a>(
-        composites: &'a IndexMap<String, Sum>,
-        sum: &'a Sum,
-        name: &str,
-        seen: &mut HashSet<&'a str>,
-    ) -> bool {
-        sum.alternatives.iter().flatten().any(|factor| match factor {
-            ucl_ir::Factor::One => false,
-            ucl_ir::Factor::Group(sum) => reaches(composites, sum, name, seen),
-            ucl_ir::Factor::Name(other) => {
-                other == name
-                    || (seen.insert(other)
-                        && composites
-                            .get(other)
-                            .is_some_and(|sum| reaches(composites, sum, name, seen)))
-            }
-        })
-    }
-    let seen = &mut HashSet::new();
-    composites.get(name).is_some_and(|sum| reaches(composites, sum, name, seen))
-}
-
-/// The names in a sum, with their places.
-pub(super) fn names_in(sum: &ast::Sum) -> Vec<(&str, Span)> {
-    names_of(sum.alternatives.iter().flatten())
-}
-
-/// The names in factors, with their places.
-pub(super) fn names_of<'a>(
-    factors: impl IntoIterator<Item = &'a ast::Factor>,
-) -> Vec<(&'a str, Span)> {
-    let names = factors.into_iter().flat_map(|factor| match &factor.kind {
-        ast::FactorKind::One => Vec::new(),
-        ast::FactorKind::Name(name) => vec![(name.as_str(), factor.span)],
-        ast::FactorKind::Group(sum) => names_in(sum),
-    });
-    names.collect()
-}
-
-fn composites(dims: &IndexMap<String, Dim>) -> IndexMap<String, Sum> {
-    let composites = dims.values().filter_map(|dim| match &dim.def {
-        DimDef::Composite(sum) => Some((dim.name.clone(), sum.clone())),
-        DimDef::Atom(_) => None,
-    });
-    composites.collect()
-}
-
-fn is_each(node: &Node, each: &ast::Each) -> bool {
-    matches!(node, Node::Each(dim, _) if *dim == each.dim.value)
-}
-
-/// Adds what `more` holds to a block; blocks in it for the same dim are extended in turn.
-fn extend(block: &mut Node, more: Node) {
-    let (Node::Each(_, nodes), Node::Each(_, new)) = (block, more) else { return };
-    for node in new {
-        let same = nodes.iter().position(|known| match (known, &node) {
-            (Node::Each(a, _), Node::Each(b, _)) => a == b,
-            _ => false,
-        });
-        match same {
-            Some(at) => extend(&mut nodes[at], node),
-            None => nodes.push(node),
-        }
-    }
-}
-
-/// Removes everything under a path; whether there was anything.
-fn remove(nodes: &mut Vec<Node>, path: &str) -> bool {
-    let mut met = false;
-    nodes.retain_mut(|node| match node {
-        Node::Param(param) => {
-            let under = param.is_under(path);
-            met |= under;
-            !under
-        }
-        Node::Each(_, inner) => {
-            met |= remove(inner, path);
-            !inner.is_empty()
-        }
-    });
-    met
-}
-
-fn visit(nodes: &mut [Node], with: &mut dyn FnMut(&mut Param)) {
-    for node in nodes {
-        match node {
-            Node::Param(param) => with(param),
-            Node::Each(_, inner) => visit(inner, with),
-        }
-    }
-}
-
-fn find<'a>(nodes: &'a [Node], path: &str) -> Option<&'a Param> {
-    nodes.iter().find_map(|node| match node {
-        Node::Param(param) => (param.path == path).then_some(param),
-        Node::Each(_, inner) => find(inner, path),
-    })
-}
-
-fn paths_in(nodes: &[Node]) -> Vec<String> {
-    let paths = nodes.iter().flat_map(|node| match node {
-        Node::Param(param) => vec![param.path.clone()],
-        Node::Each(_, inner) => paths_in(inner),
-    });
-    paths.collect()
 }

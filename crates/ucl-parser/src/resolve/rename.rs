@@ -1,8 +1,9 @@
 //! Renames: parts of inherited names, and indices that move from names into shapes.
 
+use super::line::Line;
 use super::lower;
 use super::report::Report;
-use super::view::{Line, State};
+use super::view::State;
 use crate::ast;
 use ucl_ir::{Atoms, Diagnostic, Factor, Model, Segment, Span, Template};
 
@@ -35,13 +36,10 @@ pub(super) fn apply(
                 move_in(line, &moved, model);
             }
             Renamed::Twice(name) => report.say(
-                Diagnostic::new(
-                    "ucl::rename",
-                    format!("`{}` stands twice in \"{}\"", from, name),
-                )
-                .at(rename.span, "which of the two?")
-                .at(line.span, "this name")
-                .help("write a longer part of the name"),
+                Diagnostic::new("ucl::rename", format!("`{}` stands twice in \"{}\"", from, name))
+                    .at(rename.span, "which of the two?")
+                    .at(line.span, "this name")
+                    .help("write a longer part of the name"),
             ),
         }
     }
@@ -98,15 +96,19 @@ fn moved(rename: &ast::Rename, from: &Template, to: &Template) -> Result<Vec<Str
 fn base(span: Span, to: &Template, state: &mut State, own: bool, report: &mut Report) {
     if state.bases.is_empty() && own {
         report.say(
-            Diagnostic::new("ucl::rename", "the inherited view has no `base` that could be renamed")
-                .at(span, "renames nothing")
-                .help("write `rename \"…\" to \"…\"` with the prefix itself"),
+            Diagnostic::new(
+                "ucl::rename",
+                "the inherited view has no `base` that could be renamed",
+            )
+            .at(span, "renames nothing")
+            .help("write `rename \"…\" to \"…\"` with the prefix itself"),
         );
     }
     for base in std::mem::take(&mut state.bases) {
         let from = Template { segments: vec![Segment::Text(base)] };
         for line in &mut state.lines {
-            let first = line.spellings.iter().find(|s| places(&s.template, &from).first() == Some(&0));
+            let first =
+                line.spellings.iter().find(|s| places(&s.template, &from).first() == Some(&0));
             if let Some(first) = first {
                 let mut only = first.clone();
                 only.template = replace(&only.template, 0, &from, to);
@@ -204,4 +206,3 @@ fn replace(name: &Template, at: usize, from: &Template, to: &Template) -> Templa
     }
     template
 }
-

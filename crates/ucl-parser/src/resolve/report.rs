@@ -70,7 +70,10 @@ impl Report {
             Diagnostic::new("ucl::duplicate", format!("{kind} `{name}` is declared twice"))
                 .at(second, "again here")
                 .at(first, "first here")
-                .help("take one of the two out, or give it another name"),
+                .help(match kind {
+                    "line" | "cut of" | "step on" => "take one of the two out",
+                    _ => "take one of the two out, or give it another name",
+                }),
         );
     }
 }

@@ -5,6 +5,9 @@ pub(super) fn meant(name: &str, kind: &str, known: &[&str]) -> String {
     if let Some(near) = nearest(name, known) {
         return format!("did you mean `{near}`?");
     }
+    if kind == "number" {
+        return format!("known: {}; others are bound in a `from` of the model", known.join(", "));
+    }
     match known.len() {
         0 => format!("there is no {kind} here at all"),
         1..=16 => {

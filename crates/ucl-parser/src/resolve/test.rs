@@ -14,7 +14,7 @@ pub(super) struct Names<'a> {
 
 /// The tests of the model's own file.
 pub(super) fn resolve(chain: &Chain<'_>, names: &Names<'_>, report: &mut Report) -> Vec<Test> {
-    let own = chain.from_own().next().map(|(file, _)| file.tests.as_slice());
+    let own = chain.own_first().next().map(|(file, _)| file.tests.as_slice());
     own.unwrap_or_default().iter().map(|test| names.test(test, report)).collect()
 }
 
@@ -82,7 +82,10 @@ impl Names<'_> {
                     format!("the view `{}` has no tensor \"{}\"", view.name, expect.name.value),
                 )
                 .at(expect.name.span, "no equation spells this name")
-                .help(format!("see its names with `ucl compile {} --view {}`", self.model.name, view.name)),
+                .help(format!(
+                    "see its names with `ucl compile {} --view {}`",
+                    self.model.name, view.name
+                )),
             );
             return;
         };
@@ -130,15 +133,17 @@ impl Names<'_> {
         wanted.sort();
         given.sort();
         if wanted != given && !unknown {
-            let all: Vec<&str> =
-                param.each.iter().chain(&param.dims).map(String::as_str).collect();
+            let all: Vec<&str> = param.each.iter().chain(&param.dims).map(String::as_str).collect();
             report.say(
                 Diagnostic::new(
                     "ucl::expect",
                     format!("an element of `{}` is told by `{}`", param.path, all.join(" ")),
                 )
                 .at(expect.at.span, "other dims here")
-                .help(format!("write `[{}=0]`", all.join("=0 "))),
+                .help(format!(
+                    "tell it by all of them, and by no other: `[{}=0]`",
+                    all.join("=0 ")
+                )),
             );
         }
     }

@@ -1,15 +1,13 @@
 //! Views: late bound, refined by every model that inherits them.
 
-use super::items::{self, Equation};
-use super::model::{cycle, has_cycle, names_in, names_of};
+use super::dims::{cycle, has_cycle, names_in};
+use super::items;
+use super::line::{Line, starts_with};
 use super::report::{Replaced, Report};
 use super::{Chain, expr_names, lower, model, rename};
 use crate::ast::{self, DimValue, Part};
 use indexmap::IndexMap;
-use ucl_ir::{
-    Atoms, Binding, Diagnostic, DimDef, Factor, Ignore, Model, Rule, Shape, Span, Spelling, Sum,
-    ValueRule, View,
-};
+use ucl_ir::{Binding, Diagnostic, DimDef, Ignore, Model, Rule, Span, Sum, ValueRule, View};
 
 /// A view while it is put together.
 #[derive(Clone, Default)]
@@ -17,22 +15,10 @@ pub(super) struct State {
     pub(super) lines: Vec<Line>,
     pub(super) ignores: Vec<Ignore>,
     pub(super) bases: Vec<String>,
-    composites: IndexMap<String, Sum>,
+    pub(super) composites: IndexMap<String, Sum>,
     values: Vec<ValueRule>,
     bindings: Vec<Binding>,
     ancestors: Vec<String>,
-}
-
-/// An equation while renames may still meet it.
-#[derive(Clone)]
-pub(super) struct Line {
-    pub(super) spellings: Vec<Spelling>,
-    pub(super) shape: Shape,
-    pub(super) declared: Option<Shape>,
-    pub(super) terms: Vec<String>,
-    /// The dims that renames moved to the front of the shape.
-    pub(super) moved: Vec<String>,
-    pub(super) span: Span,
 }
 
 /// The declarations of a view, the root's first.
@@ -45,7 +31,7 @@ pub(super) fn resolve(
     report: &mut Report,
 ) -> IndexMap<String, View> {
     let mut declared: IndexMap<&str, Layers<'_>> = IndexMap::new();
-    for (file, own) in chain.from_own() {
+    for (file, own) in chain.own_first() {
         let mut here: IndexMap<&str, Span> = IndexMap::new();
         for view in &file.views {
             if let Some(first) = here.insert(&view.name.value, view.name.span) {
@@ -106,13 +92,13 @@ fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View 
     }
 }
 
-struct Resolver<'a, 'r> {
-    model: &'a Model,
+pub(super) struct Resolver<'a, 'r> {
+    pub(super) model: &'a Model,
     declared: IndexMap<&'a str, Layers<'a>>,
     done: IndexMap<String, State>,
     /// The views being resolved: one that comes up again extends itself.
     open: Vec<&'a str>,
-    report: &'r mut Report,
+    pub(super) report: &'r mut Report,
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -133,8 +119,7 @@ impl<'a> Resolver<'a, '_> {
 
     /// What the view extends, by the first declaration that says it.
     fn parent(&mut self, name: &'a str, layers: &Layers<'a>) -> State {
-        let bare =
-            || State { composites: self.model.composites(), ..State::default() };
+        let bare = || State { composites: self.model.composites(), ..State::default() };
         let mut said = layers.iter().filter_map(|(view, own)| Some((view.extends.as_ref()?, *own)));
         let Some((base, own)) = said.next() else { return bare() };
         for (other, own) in said {
@@ -228,9 +213,12 @@ impl<'a> Resolver<'a, '_> {
             let Some(DimValue::Sum(sum)) = &decl.def else {
                 if own {
                     self.report.say(
-                        Diagnostic::new("ucl::dims", format!("`{}` is no product and no sum", name.value))
-                            .at(name.span, "a view only names what is made of dims")
-                            .help("atoms and sizes belong into the `dims` of the model"),
+                        Diagnostic::new(
+                            "ucl::dims",
+                            format!("`{}` is no product and no sum", name.value),
+                        )
+                        .at(name.span, "a view only names what is made of dims")
+                        .help("atoms and sizes belong into the `dims` of the model"),
                     );
                 }
                 continue;
@@ -240,10 +228,16 @@ impl<'a> Resolver<'a, '_> {
                 && matches!(dim.def, DimDef::Atom(_))
             {
                 self.report.say(
-                    Diagnostic::new("ucl::dims", format!("`{}` is an atom of the model", name.value))
-                        .at(name.span, "a view cannot take it apart")
-                        .at(dim.span, "declared here")
-                        .help(format!("write `{} = …` in the model, or use another name here", name.value)),
+                    Diagnostic::new(
+                        "ucl::dims",
+                        format!("`{}` is an atom of the model", name.value),
+                    )
+                    .at(name.span, "a view cannot take it apart")
+                    .at(dim.span, "declared here")
+                    .help(format!(
+                        "write `{} = …` in the model, or use another name here",
+                        name.value
+                    )),
                 );
                 continue;
             }
@@ -261,92 +255,15 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// The one or two lines of an equation, if the model has their parameters.
-    fn lines(
-        &mut self,
-        equation: &Equation<'_>,
-        view: &ast::View,
-        own: bool,
-        state: &State,
-    ) -> Vec<Line> {
-        if own {
-            self.known_factors(&names_of(&equation.shape), state);
-            self.known_factors(&names_of(equation.declared.iter().flatten()), state);
-            let indices = equation.names.iter().flat_map(|name| name.parts.iter().copied());
-            self.known_dims(indices.filter_map(index_of), &view.name.value);
-            let mut missing = false;
-            for term in equation.terms {
-                if self.model.param(&term.value).is_none() {
-                    missing = true;
-                    let known = self.model.params.iter().map(|param| param.path.as_str());
-                    let owner = format!("the model `{}`", self.model.name);
-                    self.report.unknown(&owner, "parameter", term, known);
-                }
-            }
-            if missing {
-                return Vec::new();
-            }
-        }
-        let terms: Vec<String> = equation.terms.iter().map(|term| term.value.clone()).collect();
-        let pair = equation.names.iter().any(items::Name::is_pair);
-        let weight = Line {
-            spellings: spellings(equation, "weight"),
-            shape: lower::factors(&equation.shape),
-            declared: equation.declared.as_deref().map(lower::factors),
-            terms: terms.clone(),
-            moved: Vec::new(),
-            span: equation.span,
-        };
-        let bias = pair.then(|| self.bias(equation, &weight, own, state)).flatten();
-        let all = |line: &Line| line.terms.iter().all(|term| self.model.param(term).is_some());
-        [Some(weight), bias].into_iter().flatten().filter(all).collect()
-    }
-
-    /// The line of the biases, whose shape lacks the stored dims that hold none of their dims.
-    fn bias(&mut self, equation: &Equation<'_>, weight: &Line, own: bool, state: &State) -> Option<Line> {
-        let terms: Vec<String> = weight.terms.iter().map(|term| format!("{term}.bias")).collect();
-        let params: Vec<_> = terms.iter().filter_map(|term| self.model.param(term)).collect();
-        if params.len() < terms.len() {
-            if let (true, Some(there)) = (own, params.first()) {
-                let without = terms.iter().find(|term| self.model.param(term).is_none())?;
-                self.report.say(
-                    Diagnostic::new(
-                        "ucl::bias",
-                        format!("`{}` is in the model and `{without}` is not, but both would be in one tensor", there.path),
-                    )
-                    .at(equation.span, "`{weight,bias}` fuses the biases too")
-                    .help(format!(
-                        "write `weight` for `{{weight,bias}}` and a line of its own for `{}`, or give the model `{without}`",
-                        there.path
-                    )),
-                );
-            }
-            return None;
-        }
-        let model_composites = self.model.composites();
-        let dims: Vec<String> = params
-            .iter()
-            .flat_map(|p| Atoms::new(&model_composites).flatten(p.each.iter().chain(&p.dims)))
-            .collect();
-        let atoms = Atoms::new(&state.composites);
-        let holds = |factor: &&Factor| atoms.of(factor).iter().any(|atom| dims.contains(atom));
-        let kept = |shape: &Shape| shape.iter().filter(holds).cloned().collect::<Shape>();
-        Some(Line {
-            spellings: spellings(equation, "bias"),
-            shape: kept(&weight.shape),
-            declared: weight.declared.as_ref().map(kept),
-            terms,
-            moved: Vec::new(),
-            span: weight.span,
-        })
-    }
-
     fn base(&mut self, base: &ast::Spanned<String>, own: bool, state: &mut State) {
         if own && !state.lines.iter().any(|line| starts_with(line, &base.value)) {
             self.report.say(
-                Diagnostic::new("ucl::base", format!("no name of this view starts with \"{}\"", base.value))
-                    .at(base.span, "leaves out nothing")
-                    .help("`base` is the prefix, with its dot, that whole files may lack"),
+                Diagnostic::new(
+                    "ucl::base",
+                    format!("no name of this view starts with \"{}\"", base.value),
+                )
+                .at(base.span, "leaves out nothing")
+                .help("`base` is the prefix, with its dot, that whole files may lack"),
             );
         }
         if !state.bases.contains(&base.value) {
@@ -354,7 +271,13 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    fn values(&mut self, values: &[&'a ast::Value], view: &ast::View, own: bool, state: &mut State) {
+    fn values(
+        &mut self,
+        values: &[&'a ast::Value],
+        view: &ast::View,
+        own: bool,
+        state: &mut State,
+    ) {
         let mut here: Vec<(ucl_ir::ValueOp, &ast::Name)> = Vec::new();
         for value in values {
             for name in &value.params {
@@ -389,7 +312,7 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    fn known_factors(&mut self, names: &[(&str, Span)], state: &State) {
+    pub(super) fn known_factors(&mut self, names: &[(&str, Span)], state: &State) {
         for (name, span) in names {
             let in_model = self.model.dims.iter().any(|dim| dim.name == *name);
             if !in_model && !state.composites.contains_key(*name) {
@@ -403,7 +326,11 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Indices in names are atoms of the model.
-    fn known_dims<'n>(&mut self, names: impl Iterator<Item = (&'n str, Span)>, view: &str) {
+    pub(super) fn known_dims<'n>(
+        &mut self,
+        names: impl Iterator<Item = (&'n str, Span)>,
+        view: &str,
+    ) {
         for (name, span) in names {
             match self.model.dims.iter().find(|dim| dim.name == name).map(|dim| &dim.def) {
                 Some(DimDef::Atom(_)) => {}
@@ -425,25 +352,9 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-/// Whether a line has a name that starts with this text.
-fn starts_with(line: &Line, base: &str) -> bool {
-    line.spellings.iter().any(|spelling| match spelling.template.segments.first() {
-        Some(ucl_ir::Segment::Text(text)) => text.starts_with(base),
-        _ => false,
-    })
-}
-
-fn index_of(part: &ast::Spanned<Part>) -> Option<(&str, Span)> {
+pub(super) fn index_of(part: &ast::Spanned<Part>) -> Option<(&str, Span)> {
     match &part.value {
         Part::Index(dim, _) | Part::Count(dim, _) => Some((dim, part.span)),
         Part::Text(_) | Part::WeightBias | Part::Any => None,
     }
-}
-
-fn spellings(equation: &Equation<'_>, last: &str) -> Vec<Spelling> {
-    let spellings = equation.names.iter().map(|name| Spelling {
-        template: lower::template(name.parts.iter().map(|part| &part.value), last),
-        when_tied: name.when_tied,
-    });
-    spellings.collect()
 }

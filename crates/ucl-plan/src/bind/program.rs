@@ -230,10 +230,12 @@ impl<'a> Binder<'a, '_> {
         let axes = match lowering.axes(&rule.shape) {
             Ok(axes) => axes,
             Err(unfit) => {
+                // One tensor of an equation stands for all of them.
                 let diagnostic = unfit_diagnostic(&unfit, rule, &place(one.stored));
-                if !self.wrong.iter().any(|known| {
-                    known.labels == diagnostic.labels && known.message == diagnostic.message
-                }) {
+                let same = |known: &Diagnostic| {
+                    known.labels == diagnostic.labels && known.code == diagnostic.code
+                };
+                if !self.wrong.iter().any(same) {
                     self.wrong.push(diagnostic);
                 }
                 return;
