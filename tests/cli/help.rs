@@ -2,8 +2,9 @@
 
 use ucl_tests::command::ucl;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "inspect", "convert", "plan", "explain", "diff", "verify", "check", "fmt", "compile", "specs",
+    "synth",
 ];
 
 #[test]

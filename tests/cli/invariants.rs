@@ -20,8 +20,12 @@ const FLOORS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files of the command that read specs, configs and tokenizers, or write specs.
-const FILES_OF_THE_COMMAND: [&str; 4] =
-    ["ucl-cli/src/command/fmt.rs", "ucl-cli/src/extra.rs", "ucl-cli/src/source.rs", "ucl-cli/src/spec.rs"];
+const FILES_OF_THE_COMMAND: [&str; 4] = [
+    "ucl-cli/src/command/fmt.rs",
+    "ucl-cli/src/extra.rs",
+    "ucl-cli/src/source.rs",
+    "ucl-cli/src/spec.rs",
+];
 
 /// Files that may hold `unsafe`.
 const UNSAFE_FILES: [&str; 0] = [];
@@ -41,7 +45,8 @@ fn code() -> BTreeMap<String, String> {
             if path.is_dir() {
                 let is_code = !name.ends_with("/tests") && !name.ends_with("/target");
                 folders.extend(is_code.then_some(path));
-            } else if name.contains("/src/") && name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            } else if name.contains("/src/") && name.ends_with(".rs") && !name.ends_with("tests.rs")
+            {
                 found.insert(name, stripped(&fs::read_to_string(&path).unwrap()));
             }
         }
@@ -122,8 +127,20 @@ fn only_formats_and_executor_touch_files() {
 #[test]
 fn only_the_command_prints_exits_or_reads_the_environment() {
     let words = [
-        "print!", "println!", "eprint!", "eprintln!", "dbg!", "stdout()", "stderr()", "stdin()",
-        "process::exit", "process::abort", "env::var", "env::vars", "env::args", "env::current_dir",
+        "print!",
+        "println!",
+        "eprint!",
+        "eprintln!",
+        "dbg!",
+        "stdout()",
+        "stderr()",
+        "stdin()",
+        "process::exit",
+        "process::abort",
+        "env::var",
+        "env::vars",
+        "env::args",
+        "env::current_dir",
         "env::temp_dir",
     ];
     let found = offenders(&words, |name| name.starts_with("ucl-cli/"));
@@ -132,7 +149,16 @@ fn only_the_command_prints_exits_or_reads_the_environment() {
 
 #[test]
 fn the_command_prints_through_its_terminal_alone() {
-    let words = ["print!", "println!", "eprint!", "eprintln!", "dbg!", "process::exit", "env::var", "env::args"];
+    let words = [
+        "print!",
+        "println!",
+        "eprint!",
+        "eprintln!",
+        "dbg!",
+        "process::exit",
+        "env::var",
+        "env::args",
+    ];
     let allowed = ["ucl-cli/src/main.rs", "ucl-cli/src/terminal.rs"];
     let found = offenders(&words, |name| allowed.contains(&name));
     assert!(found.is_empty(), "{found:#?}");
@@ -140,7 +166,8 @@ fn the_command_prints_through_its_terminal_alone() {
 
 #[test]
 fn unsafe_lives_in_named_files() {
-    let found = offenders(&["unsafe {", "unsafe fn", "unsafe impl"], |name| UNSAFE_FILES.contains(&name));
+    let found =
+        offenders(&["unsafe {", "unsafe fn", "unsafe impl"], |name| UNSAFE_FILES.contains(&name));
     assert!(found.is_empty(), "{found:#?}");
 }
 

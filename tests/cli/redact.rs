@@ -4,7 +4,7 @@ use std::path::Path;
 use ucl_tests::command::Ended;
 
 /// The text of a run for a snapshot; `scratch` is shown as `TMP`.
-pub fn redacted(ended: &Ended, scratch: &Path) -> String {
+pub(crate) fn redacted(ended: &Ended, scratch: &Path) -> String {
     let fixtures = ucl_tests::fixture("");
     let fixtures = fixtures.to_string_lossy();
     let text = ended
@@ -16,7 +16,8 @@ pub fn redacted(ended: &Ended, scratch: &Path) -> String {
 
 /// `took  0.01 s: read 2 MB, wrote 1 MB (80 MB/s)` without what a clock says.
 fn times(line: &str) -> String {
-    let Some((_, rest)) = line.trim_start().strip_prefix("took").and_then(|rest| rest.split_once(':'))
+    let Some((_, rest)) =
+        line.trim_start().strip_prefix("took").and_then(|rest| rest.split_once(':'))
     else {
         return line.to_owned();
     };

@@ -63,7 +63,18 @@ fn fmt_mends_a_file_and_check_tells() {
 
 #[test]
 fn specs_lists_what_is_built_in() {
-    insta::assert_snapshot!(ucl(&["specs"]).text());
+    let ended = ucl(&["specs"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    let models: Vec<&str> = ended.out.lines().filter(|line| !line.starts_with(' ')).collect();
+    for (file, _) in ucl_specs::SPECS {
+        let model = file.trim_end_matches(".ucl");
+        // A model for any other stands there once for each.
+        let listed = |line: &&&str| **line == model || line.starts_with(&format!("{model}-"));
+        assert!(models.iter().any(|line| listed(&line)), "{model}: {models:?}");
+    }
+    let rest = ended.out.lines().skip_while(|line| *line != "llama");
+    let llama: Vec<&str> = rest.take(5).collect();
+    insta::assert_snapshot!(llama.join("\n"));
 }
 
 #[test]
@@ -76,4 +87,19 @@ fn compile_does_not_know_the_view() {
     let ended = ucl(&["compile", "llama", "--view", "hff"]);
     assert_eq!(ended.code, 2);
     insta::assert_snapshot!(ended.text());
+}
+
+#[test]
+fn the_spec_in_the_readme_is_correct() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let spec = readme.split("```\n").find(|block| block.starts_with("ucl 1")).unwrap();
+    let scratch = TempDir::new().unwrap();
+    let file = scratch.path().join("mine.ucl");
+    fs::write(&file, spec).unwrap();
+    let ended = ucl(&["check", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    let ended = ucl(&["fmt", file.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    assert_eq!(fs::read_to_string(&file).unwrap(), spec);
 }

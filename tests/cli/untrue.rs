@@ -41,7 +41,8 @@ fn damage(path: &Path, at: f64) {
 fn a_missing_rank_is_named() {
     let scratch = TempDir::new().unwrap();
     let source = copy(PIPELINE, scratch.path());
-    fs::remove_file(source.join("global_step4/bf16_zero_pp_rank_0_mp_rank_02_optim_states.pt")).unwrap();
+    fs::remove_file(source.join("global_step4/bf16_zero_pp_rank_0_mp_rank_02_optim_states.pt"))
+        .unwrap();
     let ended = ucl(&["inspect", source.to_str().unwrap()]);
     assert_eq!(ended.code, 2);
     insta::assert_snapshot!(redacted(&ended, scratch.path()));
@@ -61,7 +62,8 @@ fn a_wrong_master_stops_the_run_and_leaves_nothing() {
     let found: serde_json::Value = serde_json::from_str(&found.out).unwrap();
     let slices = found["slices"].as_array().unwrap();
     let master = slices.iter().find(|slice| {
-        slice["state"] == "fp32" && slice["file"].as_str().unwrap().ends_with("mp_rank_00_optim_states.pt")
+        slice["state"] == "fp32"
+            && slice["file"].as_str().unwrap().ends_with("mp_rank_00_optim_states.pt")
     });
     let offset = master.unwrap()["offset"].as_u64().unwrap() as usize;
     let mut bytes = fs::read(&shard).unwrap();
@@ -71,7 +73,8 @@ fn a_wrong_master_stops_the_run_and_leaves_nothing() {
     let ended = ucl(&["convert", source.to_str().unwrap(), target.to_str().unwrap()]);
     assert_eq!(ended.code, 2);
     insta::assert_snapshot!(redacted(&ended, scratch.path()));
-    let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(scratch.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["copy"], "nothing half-written stays");
 }
 
@@ -85,7 +88,8 @@ fn verify_finds_a_changed_byte() {
     assert_eq!(ended.code, 0);
     insta::assert_snapshot!("whole", redacted(&ended, scratch.path()));
     let file = fs::read_dir(&target).unwrap().map(|e| e.unwrap().path());
-    let mut files: Vec<PathBuf> = file.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
+    let mut files: Vec<PathBuf> =
+        file.filter(|p| p.extension().is_some_and(|e| e == "safetensors")).collect();
     files.sort();
     damage(&files[0], 0.9);
     fs::write(target.join("stray"), "").unwrap();

@@ -24,7 +24,8 @@ struct Kind {
 impl Checked {
     /// Sorts the results by what was compared.
     pub(crate) fn of(plan: &Plan<'_>, outcome: &Outcome) -> Checked {
-        let (mut masters, mut replicas, mut means) = (Kind::default(), Kind::default(), Kind::default());
+        let (mut masters, mut replicas, mut means) =
+            (Kind::default(), Kind::default(), Kind::default());
         for (number, tensor) in plan.tensors().iter().enumerate() {
             for step in plan.window(number, 0..tensor.len()) {
                 let (kind, check) = match step.role {
@@ -46,15 +47,26 @@ impl Checked {
         let mut agree = Vec::new();
         let of = masters.tensors.len() as u64;
         if of > 0 {
-            agree.push(format!("{} round to the model's own weights, bit for bit", show::count(of, "master weight")));
+            agree.push(format!(
+                "{} round to the model's own weights, bit for bit",
+                show::count(of, "master weight")
+            ));
         }
         let (equal, of) = (same(&replicas), replicas.checks.len() as u64);
         if of > 0 {
-            agree.push(format!("{} of {} equal what was written", show::number(equal), show::count(of, "stored replica")));
+            agree.push(format!(
+                "{} of {} equal what was written",
+                show::number(equal),
+                show::count(of, "stored replica")
+            ));
         }
         let (equal, of) = (same(&means), means.checks.len() as u64);
         if of > 0 {
-            agree.push(format!("{} of {} equal their mean", show::number(equal), show::count(of, "averaged tensor")));
+            agree.push(format!(
+                "{} of {} equal their mean",
+                show::number(equal),
+                show::count(of, "averaged tensor")
+            ));
         }
         let differ = outcome.checks.iter().filter(|check| check.mismatched > 0).cloned().collect();
         Checked { agree, differ }

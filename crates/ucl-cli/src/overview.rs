@@ -42,7 +42,8 @@ struct State {
 impl Overview {
     /// Counts; parameters are those of the plan, or what the names tell where there is none.
     pub(crate) fn of(inventory: &Inventory, plan: Option<&Plan<'_>>) -> Overview {
-        let gaps: u64 = inventory.buffers.iter().flat_map(|buffer| &buffer.padding).map(|gap| gap.1).sum();
+        let gaps: u64 =
+            inventory.buffers.iter().flat_map(|buffer| &buffer.padding).map(|gap| gap.1).sum();
         let dropped: u64 = plan.map_or(0, |plan| plan.bound.padding.values().sum());
         let mut parameters = match plan {
             Some(plan) => Parameters::of_plan(plan),
@@ -74,9 +75,14 @@ impl Overview {
     /// `tensors, elements, roles`
     pub(crate) fn parameters_line(&self) -> String {
         let Parameters { tensors, elements, trained, frozen, buffers, aliases } = self.parameters;
-        let of = |count: u64, what: &str| (count > 0).then(|| format!("{} {what}", show::number(count)));
+        let of =
+            |count: u64, what: &str| (count > 0).then(|| format!("{} {what}", show::number(count)));
         let parts = [
-            Some(format!("{}, {}", show::count(tensors, "tensor"), show::count(elements, "element"))),
+            Some(format!(
+                "{}, {}",
+                show::count(tensors, "tensor"),
+                show::count(elements, "element")
+            )),
             of(trained, "trained"),
             of(frozen, "frozen"),
             of(buffers, show::plural(buffers, "buffer").as_str()),
@@ -157,7 +163,9 @@ fn states(inventory: &Inventory) -> Vec<State> {
 /// How many elements are stored; a shape that no memory could hold counts as all there is.
 fn elements(stored: &Stored) -> u64 {
     match &stored.data {
-        Data::Strided { .. } => stored.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size)),
+        Data::Strided { .. } => {
+            stored.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size))
+        }
         Data::Runs(runs) => runs.iter().map(|run| run.len).sum(),
     }
 }

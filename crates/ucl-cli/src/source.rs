@@ -7,7 +7,7 @@ use crate::{show, spec};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use ucl_formats::{Inventory, Problem, Survey, survey};
-use ucl_ir::{Diagnostic, Program, Source};
+use ucl_ir::{Diagnostic, Program};
 use ucl_plan::{
     Bound, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise, with_universal_view,
 };
@@ -24,7 +24,29 @@ impl Opened {
     ///
     /// Fails for specs and configs that cannot be read, and where there is no checkpoint at all.
     pub(crate) fn new(path: &Path, args: &SourceArgs) -> Result<Opened, Stop> {
-        let mut survey = survey(path);
+        Opened::of(survey(path), args)
+    }
+
+    /// One of two checkpoints that the same flags were typed for: a universal folder says itself
+    /// what it is, and `--from-view` counts where the files leave the view open.
+    pub(crate) fn one_of_two(path: &Path, args: &SourceArgs) -> Result<Opened, Stop> {
+        let survey = survey(path);
+        let mut args = args.clone();
+        let view = args.from_view.take();
+        if survey.inventory.universal.is_some() {
+            args.spec.clear();
+        }
+        let mut opened = Opened::of(survey, &args)?;
+        let naming = Naming::Universal;
+        let bound = bind(&opened.programs, opened.inventory(), &opened.said, &naming);
+        if matches!(bound, Err(Refusal::Ambiguous { .. })) {
+            drop(bound);
+            opened.said.view = view;
+        }
+        Ok(opened)
+    }
+
+    fn of(mut survey: Survey, args: &SourceArgs) -> Result<Opened, Stop> {
         if let Some(folder) = &args.config {
             let config = config(folder)?;
             survey.inventory.documents.insert("config".to_owned(), config);
@@ -64,17 +86,26 @@ impl Opened {
         }
     }
 
-    /// Tries every model and view.
+    /// Tries every model and view; where nothing could be read, nothing fits.
     pub(crate) fn recognise(&self, naming: &Naming) -> Recognition<'_> {
+        if self.inventory().tensors.is_empty() {
+            return Recognition { fits: Vec::new(), near: Vec::new(), nearest: None };
+        }
         recognise(&self.programs, self.inventory(), &self.said, naming)
     }
 
     /// Finds the one model and view.
-    pub(crate) fn bind(&self, naming: &Naming, session: &Session<'_, '_>) -> Result<Bound<'_>, Stop> {
-        bind(&self.programs, self.inventory(), &self.said, naming).map_err(|refusal| match refusal {
-            Refusal::Ambiguous { model, views } => ambiguous(&model, &views, session).into(),
-            Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
-        })
+    pub(crate) fn bind(
+        &self,
+        naming: &Naming,
+        session: &Session<'_, '_>,
+    ) -> Result<Bound<'_>, Stop> {
+        bind(&self.programs, self.inventory(), &self.said, naming).map_err(
+            |refusal| match refusal {
+                Refusal::Ambiguous { model, views } => ambiguous(&model, &views, session).into(),
+                Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
+            },
+        )
     }
 
     /// Binds and plans.
@@ -89,7 +120,8 @@ impl Opened {
             return Failure::in_specs(wrong, Vec::new());
         }
         let near = self.recognise(naming).near;
-        let model = near.iter().find(|(_, _, reasons)| *reasons == wrong).map(|(model, _, _)| model);
+        let model =
+            near.iter().find(|(_, _, reasons)| *reasons == wrong).map(|(model, _, _)| model);
         let program = match self.programs.as_slice() {
             [only] => Some(only),
             all => all.iter().find(|program| Some(&program.model.name) == model),
@@ -102,9 +134,9 @@ impl Opened {
         let found = &self.inventory().mesh;
         let size = |mesh: &ucl_ir::Mesh, axis: &str| mesh.get(axis).copied().unwrap_or(1);
         let differs = |said: &ucl_ir::Mesh| {
-            said.keys().chain(found.keys()).any(|axis| {
-                said.contains_key(axis) && size(said, axis) != size(found, axis)
-            })
+            said.keys()
+                .chain(found.keys())
+                .any(|axis| said.contains_key(axis) && size(said, axis) != size(found, axis))
         };
         match &args.from_mesh {
             Some(said) if differs(said) => Err(refuse(
@@ -119,7 +151,11 @@ impl Opened {
     pub(crate) fn headline(&self, bound: Option<&Bound<'_>>) -> String {
         let what = match bound.map(|bound| bound.spec) {
             Some(Some((program, view))) => {
-                format!(" · model {} · view {}", show::name(&program.model.name), show::name(&view.name))
+                format!(
+                    " · model {} · view {}",
+                    show::name(&program.model.name),
+                    show::name(&view.name)
+                )
             }
             Some(None) => " · the source's own names".to_owned(),
             None => String::new(),
@@ -161,19 +197,19 @@ impl Opened {
 
 /// Plans what is bound.
 pub(crate) fn planned(bound: Bound<'_>, target: Target) -> Result<Plan<'_>, Stop> {
-    let sources = || bound_sources(&bound);
-    let sources: Vec<Source> = sources();
-    Plan::new(bound, target).map_err(|wrong| Failure::in_specs(wrong, sources).into())
-}
-
-fn bound_sources(bound: &Bound<'_>) -> Vec<Source> {
-    bound.spec.map_or_else(Vec::new, |(program, _)| program.sources.clone())
+    let program = bound.spec.map(|(program, _)| program);
+    Plan::new(bound, target).map_err(|wrong| {
+        let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
+        Failure::in_specs(wrong, sources).into()
+    })
 }
 
 /// Several views fit: the lines to type.
 fn ambiguous(model: &str, views: &[String], session: &Session<'_, '_>) -> Failure {
-    let lines: Vec<String> =
-        views.iter().map(|view| format!("  {}", session.typed_with(&["--from-view", view]))).collect();
+    let lines: Vec<String> = views
+        .iter()
+        .map(|view| format!("  {}", session.typed_with(&["--from-view", view])))
+        .collect();
     Failure::one(
         Diagnostic::new(
             "ucl::ambiguous",
@@ -188,12 +224,17 @@ fn ambiguous(model: &str, views: &[String], session: &Session<'_, '_>) -> Failur
 }
 
 /// `config.json` of a folder that the user named.
-fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
+pub(crate) fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
     let path = folder.join("config.json");
     let wrong = |message: String| -> Stop {
-        of_problem(&Problem::new(&path, message).help("--config names a folder with the model's config.json")).into()
+        of_problem(
+            &Problem::new(&path, message)
+                .help("--config names a folder with the model's config.json"),
+        )
+        .into()
     };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(format!("it can't be read: {error}.")))?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| wrong(format!("it can't be read: {error}.")))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(config)) => Ok(config),
         Ok(_) => Err(wrong("it is not a JSON object.".to_owned())),

@@ -19,9 +19,10 @@ pub(crate) fn library(files: &[PathBuf]) -> Result<Library, Stop> {
 
 /// The programs to try on a checkpoint: the one it carries, else all that are built in.
 pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop> {
-    let carried = inventory.universal.as_ref().and_then(|manifest| {
-        Some((manifest.model.as_str(), manifest.spec.as_deref()?))
-    });
+    let carried = inventory
+        .universal
+        .as_ref()
+        .and_then(|manifest| Some((manifest.model.as_str(), manifest.spec.as_deref()?)));
     match carried {
         Some((model, text)) => {
             let mut library = Library::new();
@@ -74,12 +75,14 @@ pub(crate) fn shown(file: &Path) -> String {
     file.display().to_string()
 }
 
-/// A program as one text without inheritance.
-pub(crate) fn flat(_: &Program) -> String {
-    String::new()
-}
-
-/// PLACEHOLDER
-pub(crate) fn format(text: &str) -> Result<String, Vec<ucl_ir::Diagnostic>> {
-    Ok(text.to_owned())
+/// A program as one text without inheritance, and without the view that was made for reading a
+/// universal folder. Without `sources` it does not say where lines come from: a universal checkpoint
+/// holds no paths.
+pub(crate) fn flat(program: &Program, sources: bool) -> String {
+    let mut program = program.clone();
+    program.views.shift_remove("universal");
+    if !sources {
+        program.sources.clear();
+    }
+    program.to_string()
 }

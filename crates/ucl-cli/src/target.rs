@@ -28,7 +28,8 @@ pub(crate) fn states(states: StatesArg) -> States {
 /// Fails for what this version cannot make.
 pub(crate) fn target(args: &TargetArgs) -> Result<Target, Stop> {
     if args.to != Format::Universal {
-        let format = args.to.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
+        let format =
+            args.to.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
         return Err(refuse(
             format!("this version ({}) cannot write `{format}`", env!("CARGO_PKG_VERSION")),
             "it writes `universal`: a folder of safetensors files; `--to universal --view hf` gives them Hugging Face names and shapes",

@@ -1,10 +1,12 @@
 //! What was typed, as plain data. What it means is resolved in `source` and `target`.
 
 mod source;
+mod synth;
 mod target;
 mod value;
 
 pub(crate) use source::SourceArgs;
+pub(crate) use synth::SynthArgs;
 pub(crate) use target::{Format, RunArgs, StatesArg, TargetArgs};
 
 use clap::{Args, Parser, Subcommand};
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Compile(CompileArgs),
     /// List the built-in specs, their views and layouts
     Specs(SpecsArgs),
+    /// Make a checkpoint of any size whose values follow from their addresses, for tests
+    Synth(SynthArgs),
 }
 
 /// `ucl inspect`

@@ -32,7 +32,8 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     }
     let whole: u128 = whole.parse::<u64>().map_err(|_| wrong())?.into();
     let scale = 10_u128.pow(u32::try_from(part.len()).unwrap_or(0));
-    let part: u128 = if part.is_empty() { 0 } else { part.parse::<u64>().map_err(|_| wrong())?.into() };
+    let part: u128 =
+        if part.is_empty() { 0 } else { part.parse::<u64>().map_err(|_| wrong())?.into() };
     let bytes = (whole * scale + part) * u128::from(*factor) / scale;
     match u64::try_from(bytes) {
         Ok(0) => Err("a size is at least one byte".to_owned()),

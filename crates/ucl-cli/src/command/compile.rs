@@ -13,14 +13,14 @@ pub(super) fn run(args: &CompileArgs, session: &mut Session<'_, '_>) -> Result<A
     if let Some(view) = &args.view {
         programs.iter_mut().try_for_each(|program| keep(program, view))?;
     }
-    let texts: Vec<String> = programs.iter().map(spec::flat).collect();
+    let texts: Vec<String> = programs.iter().map(|program| spec::flat(program, true)).collect();
     session.say(&texts.join("\n"))?;
     session.answer(json!({ "programs": programs }))?;
     Ok(Answer::Yes)
 }
 
 /// A file's programs, or the built-in one of that name.
-fn programs(spec: &str) -> Result<Vec<Program>, Stop> {
+pub(super) fn programs(spec: &str) -> Result<Vec<Program>, Stop> {
     if Path::new(spec).is_file() || spec.ends_with(".ucl") {
         return spec::of_files(&[PathBuf::from(spec)]);
     }

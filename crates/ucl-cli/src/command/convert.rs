@@ -2,7 +2,7 @@
 
 use crate::args::ConvertArgs;
 use crate::checked::Checked;
-use crate::failure::Stop;
+use crate::failure::{Stop, of_problem};
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
@@ -17,6 +17,8 @@ use ucl_plan::{Plan, Report, Work};
 pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let target = target::target(&args.target)?;
     let options = target::options(&args.run, args.overwrite);
+    let apart = ucl_formats::apart(&args.checkpoint, &args.destination);
+    apart.map_err(|problem| of_problem(&problem))?;
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let plan = opened.plan(target, session)?;
@@ -24,7 +26,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     session.say(&opened.headline(Some(&plan.bound)))?;
 
     let extra = extra::Extra::of(opened.inventory(), args.source.config.as_deref())?;
-    let spec = plan.bound.spec.map(|(program, _)| spec::flat(program));
+    let spec = plan.bound.spec.map(|(program, _)| spec::flat(program, false));
     let total = plan.files().iter().map(|file| file.len).sum();
     let outcome = watched(session, (Count::Written, total), |meter| {
         ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {
@@ -80,7 +82,8 @@ fn text(
             show::rate(outcome.bytes_written, outcome.seconds),
         ),
     );
-    let sentences = |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
+    let sentences =
+        |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
     facts.add_all("checked", &checked.agree);
     facts.add_all("differs", &checked.differ_lines());
     facts.add_all("dropped", &sentences(&report.lossy));

@@ -30,7 +30,7 @@ pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<A
 
 /// The slices by target tensor and state.
 fn text(slices: &[Slice], plan: &Plan<'_>, root: &Path) -> String {
-    let mut out = String::new();
+    let mut out = format!("files are in {}\n", show::name(&root.display().to_string()));
     let mut rest = slices;
     while let Some(first) = rest.first() {
         let same = |slice: &Slice| slice.tensor == first.tensor && slice.state == first.state;
@@ -38,7 +38,11 @@ fn text(slices: &[Slice], plan: &Plan<'_>, root: &Path) -> String {
         let (these, others) = rest.split_at(count);
         let target = plan.tensors().iter().find(|tensor| tensor.name == first.tensor);
         let shape = target.map_or_else(String::new, |tensor| show::shape(&tensor.shape));
-        out.push_str(&format!("\n{} {shape}, {}\n", show::name(&first.tensor), show::name(&first.state)));
+        out.push_str(&format!(
+            "\n{} {shape}, {}\n",
+            show::name(&first.tensor),
+            show::name(&first.state)
+        ));
         let mut table = Table::default();
         for slice in these {
             let file = slice.file.strip_prefix(root).unwrap_or(&slice.file);

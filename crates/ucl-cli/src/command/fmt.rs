@@ -13,7 +13,7 @@ pub(super) fn run(args: &FmtArgs, session: &mut Session<'_, '_>) -> Result<Answe
     let mut formatted = Vec::new();
     for file in &args.specs {
         let text = spec::read(file)?;
-        match spec::format(&text) {
+        match ucl_parser::format(&text) {
             Ok(pretty) => formatted.push((file, pretty != text, pretty)),
             Err(mut mistakes) => {
                 let number = u32::try_from(wrong.sources.len()).unwrap_or(u32::MAX);

@@ -21,6 +21,7 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<A
     };
     // What cannot be bound because files are missing is no second problem.
     let unbound = opened.problems().is_empty() && plan.is_none();
+    let failure = if unbound { failure } else { Failure::default() };
     let whole = opened.problems().is_empty() && !unbound;
 
     let bound = plan.as_ref().map(|plan| &plan.bound);
@@ -39,7 +40,7 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<A
         "problems": opened.problems().iter().map(|problem| json!({
             "file": problem.file, "message": problem.message, "help": problem.help,
         })).collect::<Vec<_>>(),
-        "errors": show::failure_json(&if unbound { failure } else { Failure::default() }),
+        "errors": show::failure_json(&failure),
         "notes": opened.inventory().notes,
     }))?;
     Ok(if whole { Answer::Yes } else { Answer::Unable })
@@ -52,13 +53,17 @@ fn bound<'a>(
     session: &Session<'_, '_>,
 ) -> Result<Bound<'a>, Stop> {
     if recognition.fits.is_empty() {
+        if opened.inventory().tensors.is_empty() {
+            return Err(Failure::default().into());
+        }
         return opened.bind(&Naming::Universal, session);
     }
     Ok(recognition.fits.remove(0).bound)
 }
 
 fn planned_whole(bound: Bound<'_>) -> Result<Plan<'_>, Stop> {
-    let target = |naming| Target { naming, dtype: None, states: States::All, max_file_bytes: u64::MAX };
+    let target =
+        |naming| Target { naming, dtype: None, states: States::All, max_file_bytes: u64::MAX };
     let naming = if bound.missing.is_empty() { Naming::Universal } else { Naming::Stored };
     planned(bound, target(naming))
 }
@@ -79,7 +84,8 @@ fn text(
 ) -> String {
     let inventory = opened.inventory();
     let mut facts = Facts::default();
-    let path = if inventory.root.as_os_str().is_empty() { &args.checkpoint } else { &inventory.root };
+    let path =
+        if inventory.root.as_os_str().is_empty() { &args.checkpoint } else { &inventory.root };
     let step = inventory.step.map_or_else(String::new, |step| format!(", step {step}"));
     facts.add("path", show::name(&path.display().to_string()) + &step);
     facts.add("framework", framework(inventory));
@@ -98,10 +104,17 @@ fn text(
     optimizer(inventory, &mut facts);
     if let Some(plan) = plan {
         let report = plan.report();
-        facts.add_all("lossy", &report.lossy.iter().map(|line| show::name(line)).collect::<Vec<_>>());
-        facts.add_all("checks", &report.checks.iter().map(|line| show::name(line)).collect::<Vec<_>>());
+        facts.add_all(
+            "lossy",
+            &report.lossy.iter().map(|line| show::name(line)).collect::<Vec<_>>(),
+        );
+        facts.add_all(
+            "checks",
+            &report.checks.iter().map(|line| show::name(line)).collect::<Vec<_>>(),
+        );
     }
-    facts.add_all("notes", &inventory.notes.iter().map(|note| show::name(note)).collect::<Vec<_>>());
+    facts
+        .add_all("notes", &inventory.notes.iter().map(|note| show::name(note)).collect::<Vec<_>>());
     match opened.problems() {
         [] => facts.add("problems", if plan.is_some() { "none" } else { "see below" }),
         problems => {
@@ -112,7 +125,7 @@ fn text(
             facts.add_all("problems", &lines.collect::<Vec<_>>());
         }
     }
-    facts.add_all("next", &next(args, opened, fits, plan.is_some(), session));
+    facts.add_all("next", &next(args, opened, (plan, fits), session));
     facts.show(session.style())
 }
 
@@ -134,8 +147,8 @@ fn framework(inventory: &Inventory) -> String {
 fn ranks(opened: &Opened) -> String {
     let mesh = &opened.inventory().mesh;
     let ranks = mesh.values().fold(1, |product: u64, size| product.saturating_mul(*size));
-    let found = if opened.problems().is_empty() { "all found" } else { "expected, see problems" };
-    format!("{}: {} {found}", show::mesh(mesh), show::count(ranks, "rank"))
+    let found = if opened.problems().is_empty() { "all found" } else { "not all could be read" };
+    format!("{}: {}, {found}", show::mesh(mesh), show::count(ranks, "rank"))
 }
 
 /// Model, view, layout, how sure, rivals.
@@ -144,7 +157,8 @@ fn model(plan: &Plan<'_>, fits: &[String]) -> Vec<String> {
     let Some((program, view)) = bound.spec else {
         return vec!["no spec is needed: the names are the source's own".to_owned()];
     };
-    let layout = bound.layout.as_ref().map_or_else(String::new, |layout| format!(", layout {layout}"));
+    let layout =
+        bound.layout.as_ref().map_or_else(String::new, |layout| format!(", layout {layout}"));
     let tied = if bound.tied { ", tied embeddings" } else { "" };
     let mut lines = vec![format!("{}, view {}{layout}{tied}", program.model.name, view.name)];
     match fits {
@@ -152,7 +166,8 @@ fn model(plan: &Plan<'_>, fits: &[String]) -> Vec<String> {
             "also fits {}, which order the same bytes differently: the files cannot tell",
             rivals.join(", ")
         )),
-        _ => lines.push("nothing else fits: every name is claimed once, every size agrees".to_owned()),
+        _ => lines
+            .push("nothing else fits: every name is claimed once, every size agrees".to_owned()),
     }
     lines
 }
@@ -165,7 +180,8 @@ fn optimizer(inventory: &Inventory, facts: &mut Facts) {
     let groups = optimizer.groups.len() as u64;
     let mut lines = vec![format!("{}, {}", show::name(name), show::count(groups, "group"))];
     for (number, group) in optimizer.groups.iter().take(6).enumerate() {
-        let hyper = SHOWN.iter().filter_map(|key| Some(format!("{key} {}", group.hyper.get(*key)?)));
+        let hyper =
+            SHOWN.iter().filter_map(|key| Some(format!("{key} {}", group.hyper.get(*key)?)));
         let step = group.step.iter().map(|step| format!("step {step}"));
         let params = show::count(group.params.len() as u64, "parameter");
         let parts: Vec<String> = std::iter::once(params).chain(step).chain(hyper).collect();
@@ -177,24 +193,24 @@ fn optimizer(inventory: &Inventory, facts: &mut Facts) {
     facts.add_all("optimizer", &lines);
 }
 
-/// What to type next.
+/// What to type next; nothing where something has to be mended first.
 fn next(
     args: &InspectArgs,
     opened: &Opened,
-    fits: &[String],
-    is_bound: bool,
+    (plan, fits): (Option<&Plan<'_>>, &[String]),
     session: &Session<'_, '_>,
 ) -> Vec<String> {
+    let Some(plan) = plan.filter(|_| opened.problems().is_empty()) else { return Vec::new() };
     let path = args.checkpoint.display().to_string();
-    if !opened.problems().is_empty() || !is_bound {
-        return Vec::new();
-    }
     let path = path.trim_end_matches('/');
     if opened.inventory().universal.is_some() {
         return vec![format!("{} verify {}", session.program(), show::shell_word(path))];
     }
-    let more: String =
+    let mut more: String =
         args.source.words().iter().map(|word| format!(" {}", show::shell_word(word))).collect();
+    if !plan.bound.missing.is_empty() {
+        more.push_str(" --view stored");
+    }
     let line = |view: Option<&String>| {
         let view = view.map_or_else(String::new, |view| format!(" --from-view {view}"));
         format!(
@@ -204,5 +220,9 @@ fn next(
             show::shell_word(&format!("{path}-universal")),
         )
     };
-    if fits.len() > 1 { fits.iter().map(|view| line(Some(view))).collect() } else { vec![line(None)] }
+    if fits.len() > 1 {
+        fits.iter().map(|view| line(Some(view))).collect()
+    } else {
+        vec![line(None)]
+    }
 }

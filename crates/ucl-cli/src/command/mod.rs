@@ -9,6 +9,7 @@ mod fmt;
 mod inspect;
 mod plan;
 mod specs;
+mod synth;
 mod verify;
 
 use crate::args::Command;
@@ -28,5 +29,6 @@ pub(crate) fn run(command: &Command, session: &mut Session<'_, '_>) -> Result<An
         Command::Fmt(args) => fmt::run(args, session),
         Command::Compile(args) => compile::run(args, session),
         Command::Specs(args) => specs::run(args, session),
+        Command::Synth(args) => synth::run(args, session),
     }
 }

@@ -16,7 +16,8 @@ pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answ
     opened.sound()?;
     let plan = opened.plan(target, session)?;
     let report = plan.report();
-    let files: Vec<_> = plan.files().iter().map(|file| json!({"path": file.path, "bytes": file.len})).collect();
+    let files: Vec<_> =
+        plan.files().iter().map(|file| json!({"path": file.path, "bytes": file.len})).collect();
     let mut document = json!({
         "source": opened.json(Some(&plan.bound)), "report": report, "files": files,
     });
@@ -41,10 +42,10 @@ fn text(plan: &Plan<'_>, report: &Report, session: &Session<'_, '_>) -> String {
     facts.add(
         "",
         format!(
-            "{} in {}, by {} of boxes; {} more are compared",
+            "{} in {}; {} are moved, {} compared",
             show::bytes(totals.bytes_written),
             show::count(plan.files().len() as u64, "file"),
-            show::count(totals.moves, "move"),
+            show::boxes(totals.moves),
             show::number(totals.compared),
         ),
     );
@@ -58,7 +59,8 @@ fn text(plan: &Plan<'_>, report: &Report, session: &Session<'_, '_>) -> String {
         ),
     );
     rules(plan, &mut facts);
-    let sentences = |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
+    let sentences =
+        |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
     facts.add_all("proven", &sentences(&report.proofs));
     facts.add_all("checked", &sentences(&report.checks));
     match report.lossy.as_slice() {
@@ -112,12 +114,24 @@ fn moves(
 ) -> Result<Vec<serde_json::Value>, Stop> {
     let mut data = Vec::new();
     for (number, tensor) in plan.tensors().iter().enumerate() {
-        let head = format!("{} ({}, {}) {}", show::name(&tensor.name), tensor.state, tensor.dtype, show::shape(&tensor.shape));
+        let head = format!(
+            "{} ({}, {}) {}",
+            show::name(&tensor.name),
+            tensor.state,
+            tensor.dtype,
+            show::shape(&tensor.shape)
+        );
         say(head)?;
         for step in plan.window(number, 0..tensor.len()) {
-            let loops: Vec<String> =
-                step.loops.iter().map(|one| format!("{} × (+{} B → +{})", one.count, one.from, one.to)).collect();
-            let file = plan.sources().get(step.source).map_or_else(String::new, |path| path.display().to_string());
+            let loops: Vec<String> = step
+                .loops
+                .iter()
+                .map(|one| format!("{} × (+{} B → +{})", one.count, one.from, one.to))
+                .collect();
+            let file = plan
+                .sources()
+                .get(step.source)
+                .map_or_else(String::new, |path| path.display().to_string());
             say(format!(
                 "  {:8} {}@{} {} → {}  {}",
                 role(step.role),

@@ -50,7 +50,11 @@ fn wrapped<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
                 line.push_str(", ");
                 line.push_str(name);
             }
-            _ => lines.push(name.to_owned()),
+            Some(line) => {
+                line.push(',');
+                lines.push(name.to_owned());
+            }
+            None => lines.push(name.to_owned()),
         }
     }
     lines

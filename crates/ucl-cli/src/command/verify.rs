@@ -67,7 +67,8 @@ fn universal(
     for entry in &manifest.tensors {
         for (state, of_state) in &entry.states {
             let stored = places.get(&(entry.name.as_str(), state.as_str()));
-            let what = format!("{} ({state}) in {}", show::name(&entry.name), show::name(&of_state.file));
+            let what =
+                format!("{} ({state}) in {}", show::name(&entry.name), show::name(&of_state.file));
             match stored.and_then(|stored| range(inventory, stored)) {
                 Some(range) => {
                     ranges.push(range);
@@ -85,15 +86,23 @@ fn universal(
         match digest {
             Ok(digest) if digest == expected => agree += 1,
             Ok(digest) => {
-                found.wrong.push(format!("{what} has the digest {digest}, not {}", show::name(expected)));
+                found
+                    .wrong
+                    .push(format!("{what} has the digest {digest}, not {}", show::name(expected)));
             }
             Err(error) => found.wrong.push(format!("{what}: {}", show::name(&error.to_string()))),
         }
     }
-    found.verified.push(format!("{} have their digests, {}", show::count(agree, "tensor"), show::bytes(total)));
+    found.verified.push(format!(
+        "{} have their digests, {}",
+        show::count(agree, "tensor"),
+        show::bytes(total)
+    ));
     match strays(&inventory.root, manifest) {
         Ok(strays) => {
-            found.wrong.extend(strays.iter().map(|name| format!("{} does not belong here", show::name(name))));
+            found.wrong.extend(
+                strays.iter().map(|name| format!("{} does not belong here", show::name(name))),
+            );
         }
         Err(problem) => found.wrong.push(show::name(&problem.to_string())),
     }
@@ -133,7 +142,9 @@ fn torch_files(inventory: &Inventory, session: &mut Session<'_, '_>) -> Result<F
                 agree += storages.agree;
                 without += storages.unverified;
                 let name = show::name(&file.path.display().to_string());
-                found.wrong.extend(storages.wrong.iter().map(|wrong| format!("{name}: {}", show::name(wrong))));
+                found.wrong.extend(
+                    storages.wrong.iter().map(|wrong| format!("{name}: {}", show::name(wrong))),
+                );
             }
             Err(problem) => found.wrong.push(show::name(&problem.to_string())),
         }
@@ -149,7 +160,10 @@ fn torch_files(inventory: &Inventory, session: &mut Session<'_, '_>) -> Result<F
         found.unverified.push(format!("{} without a CRC", show::count(without, "storage")));
     }
     if !others.is_empty() {
-        found.unverified.push(format!("{} of a kind without checksums", show::count(others.len() as u64, "file")));
+        found.unverified.push(format!(
+            "{} of a kind without checksums",
+            show::count(others.len() as u64, "file")
+        ));
     }
     Ok(found)
 }

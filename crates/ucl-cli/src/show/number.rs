@@ -18,6 +18,12 @@ pub(crate) fn count(how_many: u64, what: &str) -> String {
     format!("{} {}", number(how_many), plural(how_many, what))
 }
 
+/// `1 box`, `12 boxes`
+pub(crate) fn boxes(how_many: u64) -> String {
+    let boxes = if how_many == 1 { "box" } else { "boxes" };
+    format!("{} {boxes}", number(how_many))
+}
+
 /// `tensor` or `tensors`
 pub(crate) fn plural(how_many: u64, what: &str) -> String {
     if how_many == 1 { what.to_owned() } else { format!("{what}s") }

@@ -23,7 +23,6 @@ impl Style {
         self.code("1", text)
     }
 
-
     fn code(self, code: &str, text: &str) -> String {
         if self.colour && !text.is_empty() {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")

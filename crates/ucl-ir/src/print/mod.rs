@@ -59,6 +59,9 @@ impl Program {
     }
 
     fn origin(&self, f: &mut impl Write) -> fmt::Result {
+        if self.sources.is_empty() {
+            return writeln!(f);
+        }
         let files: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
         writeln!(
             f,

@@ -17,7 +17,8 @@ use ucl_plan::{Plan, Work};
 
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let options = target::options(&args.run, false);
-    let (a, b) = (Opened::new(&args.a, &args.source)?, Opened::new(&args.b, &args.source)?);
+    let a = Opened::one_of_two(&args.a, &args.source)?;
+    let b = Opened::one_of_two(&args.b, &args.source)?;
     a.sound()?;
     b.sound()?;
     let states = target::states(args.states);
@@ -73,7 +74,10 @@ fn text(
     const MOST: usize = 20;
     let mut facts = Facts::default();
     let tensors = matched.pairs.len() as u64;
-    facts.add("compared", format!("{}, {}", show::count(tensors, "tensor"), show::count(values, "value")));
+    facts.add(
+        "compared",
+        format!("{}, {}", show::count(tensors, "tensor"), show::count(values, "value")),
+    );
     if let Some(dtype) = matched.weights_as {
         facts.add("", format!("weights as {dtype}, the narrower of the two types"));
     }
@@ -95,7 +99,8 @@ fn text(
         lines.push(format!("and {} more", differing.len() - MOST));
     }
     facts.add_all("differ", &lines);
-    facts.add_all("shapes", &matched.shapes.iter().map(|line| show::name(line)).collect::<Vec<_>>());
+    facts
+        .add_all("shapes", &matched.shapes.iter().map(|line| show::name(line)).collect::<Vec<_>>());
     let mut only = |word: &str, names: &[String]| {
         if !names.is_empty() {
             let listed = show::list(names.iter().map(String::as_str), MOST);
