@@ -7,10 +7,9 @@ use smallvec::SmallVec;
 use ucl_plan::Move;
 use ucl_tensor::Step;
 
-/// A gap that is cheaper to read than to skip.
-const GAP: u64 = 16 << 10;
-/// A gap that is cheaper to read than to skip where most of what is read is used.
-const USED_GAP: u64 = 64 << 10;
+/// Gaps that are cheaper to read than to skip, by how much of what is read is used: (bytes of the gap,
+/// read per byte used).
+const GAPS: [(u64, u64); 3] = [(4 << 10, u64::MAX), (16 << 10, 16), (64 << 10, 4)];
 
 pub(crate) type Steps = SmallVec<[Step; 6]>;
 
@@ -85,7 +84,7 @@ impl Part {
             let span = len.checked_add(far)?;
             let all = used.checked_mul(count)?;
             let gap = stride.saturating_sub(len);
-            let near = gap <= GAP || (gap <= USED_GAP && all >= span / 4);
+            let near = GAPS.iter().any(|(most, waste)| gap <= *most && all >= span / waste);
             if rounds.is_empty() && near {
                 (len, used) = (span, all.min(span));
                 if from < 0 {

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::ThreadPoolBuilder;
+
 use crate::digest::BLOCK;
 use crate::error::ExecError;
 use crate::options::Options;
@@ -83,12 +85,13 @@ pub(crate) fn crew<S>(
     match workers.min(count) {
         0 => {}
         1 => work(),
-        workers => std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(work);
+        workers => match ThreadPoolBuilder::new().num_threads(workers).build() {
+            Ok(pool) => {
+                pool.broadcast(|_| work());
             }
-            work();
-        }),
+            // Where no more threads can be had, this one does it all.
+            Err(_) => work(),
+        },
     }
     match failed.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
         Some(failure) => Err(failure),

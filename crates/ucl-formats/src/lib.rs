@@ -3,6 +3,7 @@
 //!
 //! Nothing found in a checkpoint is executed: a pickled class is a name with arguments.
 
+mod apart;
 pub mod carry;
 pub mod deepspeed;
 pub mod inventory;
@@ -15,5 +16,6 @@ pub mod torch;
 pub mod universal;
 pub mod verify;
 
+pub use apart::apart;
 pub use inventory::{Inventory, Problem, Stored, Survey};
 pub use survey::survey;

@@ -78,12 +78,15 @@ fn file(path: &Path) -> Result<Located, Problem> {
             .help(format!("Give the folder, which has all ranks: {folder}.")));
     }
     match sniff(path)? {
-        Content::Unknown => Err(Problem::new(
-            path,
-            "it is neither a safetensors nor a torch file: its first bytes are of neither",
-        )),
+        Content::Unknown => Err(neither(path)),
         content => Ok(Located::new(Kind::File(content), path.to_owned())),
     }
+}
+
+/// A file of something else.
+pub(crate) fn neither(path: &Path) -> Problem {
+    let message = "it is neither a safetensors nor a torch file: its first bytes are of neither";
+    Problem::new(path, message)
 }
 
 /// A folder: what it holds itself counts before what it points at.
@@ -109,7 +112,9 @@ fn folder(path: &Path, depth: u32) -> Result<Located, Problem> {
         return Ok(found);
     }
     if steps.is_empty() {
-        return Err(Problem::new(path, format!("there is no checkpoint here: {}", listing(path)))
+        let empty = entries(path)?.is_empty();
+        let here = if empty { "the folder is empty".to_owned() } else { listing(path) };
+        return Err(Problem::new(path, format!("there is no checkpoint here: {here}"))
             .help("Give a run's folder, a step's folder or a single file."));
     }
     let names: Vec<_> = steps.iter().map(|step| file_name(step)).collect();

@@ -5,7 +5,7 @@ mod folder;
 use crate::inventory::{
     Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey,
 };
-use crate::locate::{Content, sniff};
+use crate::locate::{Content, neither, sniff};
 use crate::named::{unreadable, weights};
 use crate::safetensors::read_header;
 use crate::torch::{TorchFile, Value};
@@ -34,10 +34,16 @@ fn kind_of(path: &Path) -> &'static str {
 fn read(path: &Path, inventory: &mut Inventory, problems: &mut Vec<Problem>) {
     let done = match sniff(path) {
         Ok(Content::TorchZip | Content::TorchLegacy) => read_torch(path, inventory, problems),
+        Ok(Content::Unknown) if !is_safetensors(path) => Err(neither(path)),
         Ok(_) => read_safetensors(path, inventory),
         Err(problem) => Err(problem),
     };
     problems.extend(done.err());
+}
+
+/// Whether a name promises safetensors, so that what is wrong with the header is worth telling.
+fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
 }
 
 fn read_safetensors(path: &Path, inventory: &mut Inventory) -> Result<(), Problem> {
@@ -65,6 +71,13 @@ fn read_torch(
     let (mut wrapped, mut others) = (false, Vec::new());
     let under = state_dict(torch.value.root());
     let weights = weights(&torch, under, &mut wrapped, &mut others, problems);
+    if !others.is_empty() {
+        let more = others.len().saturating_sub(8);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        others.truncate(8);
+        let message = format!("Left out, as it is no named tensor: {}{more}.", others.join(", "));
+        inventory.notes.push(message);
+    }
     if weights.is_empty() {
         return Err(Problem::new(path, "it holds no named tensors"));
     }

@@ -22,6 +22,10 @@ pub(crate) enum Cover {
 impl Plan<'_> {
     /// Whether the pieces that count cover an item exactly once.
     pub(crate) fn covered(&self, item: &Item, state: &str) -> Cover {
+        if item.shape.contains(&0) {
+            // Nothing to hold: it is written once, as the model's own.
+            return if state == "param" { Cover::Whole } else { Cover::None };
+        }
         let mut any = false;
         let mut whole = true;
         let mut first_gap = None;

@@ -29,7 +29,7 @@ impl Plan<'_> {
             own.dtype.or_else(|| remembered.get(own.name.as_str()).copied())
         };
         for item in order {
-            let own = self.own(item);
+            let own = self.own(&self.items[item]);
             entries.insert(
                 item,
                 Entry {
@@ -37,7 +37,7 @@ impl Plan<'_> {
                     dims: self.items[item].dims.clone(),
                     shape: self.items[item].shape.clone(),
                     role: own.map_or(Role::Trained, |own| own.role),
-                    dtype: own_dtype(item).unwrap_or(DType::F32),
+                    dtype: own_dtype(&self.items[item]).unwrap_or(DType::F32),
                     aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
                     states: IndexMap::new(),
                 },
@@ -45,7 +45,7 @@ impl Plan<'_> {
         }
         for ((tensor, item), digest) in self.tensors().iter().zip(&self.item_of).zip(digests) {
             let Some(entry) = entries.get_mut(item) else { continue };
-            let known = own_dtype(*item).is_some();
+            let known = own_dtype(&self.items[*item]).is_some();
             if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
                 entry.dtype = tensor.dtype;
             }
@@ -99,8 +99,7 @@ impl Plan<'_> {
     }
 
     /// What the model itself knows of an item: by its first term.
-    fn own(&self, item: usize) -> Option<&crate::bind::Own> {
-        let item = &self.items[item];
+    pub(crate) fn own(&self, item: &crate::target::Item) -> Option<&crate::bind::Own> {
         let term = item.terms[0];
         let param = &self.bound.params[term];
         let fixed = param.dims[..param.each]

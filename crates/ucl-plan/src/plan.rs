@@ -171,7 +171,8 @@ impl<'a> Plan<'a> {
                     .next()
                     .map(|(piece, _)| piece.dtype)
             });
-        let stored = first.unwrap_or(DType::F32);
+        let own = || self.own(item).and_then(|own| own.dtype);
+        let stored = first.or_else(own).unwrap_or(DType::F32);
         let dtype = match self.target.dtype {
             Some(dtype) if is_weight(state) && stored.is_float() => dtype,
             _ => stored,

@@ -2,7 +2,7 @@
 
 use crate::bind::{Bound, Scope, UNKNOWN_SIZE, bind_identity, bind_program, claim};
 use crate::target::{Naming, usable_view};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Framework;
 use ucl_ir::{Diagnostic, Layout, Program, View};
@@ -151,6 +151,10 @@ pub fn bind<'a>(
     said: &Said,
     naming: &Naming,
 ) -> Result<Bound<'a>, Refusal> {
+    let unknown = unknown_dims(programs, said);
+    if !unknown.is_empty() {
+        return Err(Refusal::Wrong(unknown));
+    }
     let asked = said.view.is_some() || said.model.is_some();
     let cut = ["tp", "ep"].iter().any(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
     let needs_spec = cut || inventory.framework == Framework::MegatronDeepSpeed;
@@ -173,6 +177,31 @@ pub fn bind<'a>(
             views: recognition.fits.iter().map(|fit| fit.view.name.clone()).collect(),
         }),
     }
+}
+
+/// Dims of `--set` that no model has.
+fn unknown_dims(programs: &[Program], said: &Said) -> Vec<Diagnostic> {
+    let tried = |program: &&Program| said.model.as_ref().is_none_or(|m| *m == program.model.name);
+    let tried: Vec<&Program> = programs.iter().filter(tried).collect();
+    let has = |program: &Program, name: &str| {
+        program.model.dims.iter().any(|dim| dim.name == name)
+            || program.model.params.iter().any(|param| param.path == name)
+            || program.model.bindings.iter().any(|binding| binding.name == name)
+            || program.views.values().any(|view| {
+                view.composites.contains_key(name)
+                    || view.bindings.iter().any(|binding| binding.name == name)
+            })
+    };
+    let unknown = said.set.keys().filter(|name| !tried.iter().any(|program| has(program, name)));
+    let names: BTreeSet<&str> =
+        tried.iter().flat_map(|program| &program.model.dims).map(|dim| dim.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    unknown
+        .map(|name| {
+            Diagnostic::new("ucl::usage", format!("--set {name}: no model has such a dim"))
+                .help(format!("there are: {}", names.join(", ")))
+        })
+        .collect()
 }
 
 fn unrecognised<'a>(

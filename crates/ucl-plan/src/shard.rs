@@ -1,7 +1,9 @@
 //! A model cut over a mesh: what every rank holds, from a spec and sizes alone.
 
 use crate::algebra::{Component, clip, flat_components};
-use crate::bind::{Composites, Cuts, Piece, PieceRole, Scope, Sizes, params_of, scope_numbers};
+use crate::bind::{
+    Composites, Cuts, Piece, PieceRole, Scope, Sizes, interval, params_of, scope_numbers,
+};
 use crate::params::{Param, every};
 use crate::spell::Speller;
 use crate::step::strided;
@@ -67,6 +69,10 @@ pub fn shard(
     if !wrong.is_empty() {
         return Err(wrong);
     }
+    let wrong = uneven_names(program, cuts, &sizes);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     let padded = padded(program, view, layout, set, cuts, &sizes)?;
     let copy_tied = layout.and_then(|layout| layout.copy_tied.as_ref()).is_some_and(|cond| {
         Scope { numbers: &scope_numbers(set, cuts), document: None }.holds(cond)
@@ -99,6 +105,23 @@ pub fn shard(
     let dims = dims.filter_map(|dim| Some((dim.clone(), sizes.value(&composites.atoms(dim))?)));
     let dims = dims.collect();
     Ok(Shards { params, ranks, dims, padded })
+}
+
+/// Cuts of dims that stand in names, where the ranks do not get whole shares.
+fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnostic> {
+    let named = |dim: &String| program.model.params.iter().any(|param| param.each.contains(dim));
+    let shards = cuts.layout.into_iter().flat_map(|layout| &layout.shards);
+    let wrong = shards.filter(|shard| named(&shard.dim)).filter_map(|shard| {
+        let (size, ranks) = (sizes.atom(&shard.dim)?, cuts.ranks(shard));
+        let fits = interval(size, ranks, 0, shard.rest).is_some();
+        let message = format!(
+            "`{}` is {size} and does not divide over {} = {ranks}",
+            shard.dim,
+            shard.over.join(" * ")
+        );
+        (!fits).then(|| Diagnostic::new("ucl::fit", message).at(shard.span, "cut here"))
+    });
+    wrong.collect()
 }
 
 /// The padded extents by the layout's formulas.

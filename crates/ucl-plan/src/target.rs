@@ -114,8 +114,9 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
     Diagnostic::new(
         "ucl::cover",
         format!(
-            "the checkpoint lacks {} parameters of the model: {}{more}",
+            "the checkpoint lacks {} parameter{} of the model: {}{more}",
             bound.missing.len(),
+            if bound.missing.len() == 1 { "" } else { "s" },
             listed.join(", ")
         ),
     )

@@ -1,6 +1,6 @@
 //! Masters and optimizer states: the parts of all data ranks put together, per parameter.
 
-use super::agree::MIXED;
+use super::agree::{MIXED, name_of};
 use super::flat::{Flat, Part, Slot};
 use super::mesh::Degrees;
 use super::model::{ModelFile, Shapes};
@@ -41,8 +41,13 @@ pub(super) fn collect(
             let group = Group { index, shapes, row: &row, at: degrees.at(*mp), model };
             let Some(flat) = group.lay_out(degrees.dp, problems) else { continue };
             group.whose(&flat, &mut swapped, problems);
+            let before = problems.len();
             for (state, found) in states.iter().zip(&mut found) {
                 group.state(state, &flat, found, inventory, problems);
+                // What is wrong with one state is wrong with all.
+                if problems.len() > before {
+                    break;
+                }
             }
         }
     }
@@ -176,7 +181,7 @@ impl Group<'_> {
                         });
                     }
                     Ok(None) => {}
-                    Err(message) => problems.push(Problem::new(&shard.path, message)),
+                    Err(message) => problems.push(Problem::new(&shard.path, message).help(MIXED)),
                 }
             }
             parts.push(part);
@@ -230,10 +235,11 @@ impl Group<'_> {
         };
         Err(format!(
             "`{state}` of group {group} has {} elements, expected {full}{without}: data rank {rank} \
-             of {} holds its part of {} elements",
+             of {} holds its part of {} elements, by the shapes in {}",
             extent.numel,
             self.row.len(),
-            flat.total
+            flat.total,
+            name_of(&self.model.path)
         ))
     }
 

@@ -31,7 +31,8 @@ pub(super) fn target(folder: &Path) -> Result<Option<(PathBuf, &'static str)>, P
             let message = format!("it names {tag:?}, which is outside of this folder");
             return Err(help(Problem::new(path, message)));
         }
-        let found = names.iter().map(|name| folder.join(name)).find(|step| step.is_dir());
+        let below = names.iter().filter(|name| Path::new(name).file_name().is_some());
+        let found = below.map(|name| folder.join(name)).find(|step| step.is_dir());
         return match found {
             Some(step) => Ok(Some((step, pointer))),
             None => Err(help(Problem::new(path, format!("it names {tag:?}, which is not here")))),

@@ -234,6 +234,12 @@ pub enum TensorProblem {
     /// A type without a name here.
     #[error("element type {0} is not supported")]
     Dtype(String),
+    /// Torch's lazy `conj()` or `neg` of a view: the values are not the stored ones.
+    #[error(
+        "a flag beside it says that its values are the conjugate or negative of the stored ones; \
+         save `tensor.resolve_conj().resolve_neg()` instead"
+    )]
+    Flagged,
     /// The storage is longer or shorter than the pickle says.
     #[error("the storage has {actual} bytes, the pickle says {expected}")]
     Length {

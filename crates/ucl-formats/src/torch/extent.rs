@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use ucl_tensor::DType;
 
 use super::error::{EntryProblem, TensorProblem};
-use super::node::Tensor;
+use super::node::{Element, Tensor};
 
 /// Where a storage lies in the file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,10 @@ pub(super) fn resolve(
 ) -> Result<TensorExtent, TensorProblem> {
     let storage = &tensor.storage;
     let unsupported = || TensorProblem::Dtype(format!("of {:?}", storage.class.name));
-    let dtype = tensor.dtype.ok_or_else(unsupported)?;
+    let dtype = tensor.dtype.ok_or_else(|| match storage.element {
+        Element::Typed(_) => TensorProblem::Flagged,
+        Element::Untyped | Element::Unsupported(_) => unsupported(),
+    })?;
     let extent = storages.get(&*storage.key).ok_or(TensorProblem::NoStorage)?;
     let unit = storage.element.size_bytes().ok_or_else(unsupported)?;
     let expected = storage.numel.checked_mul(unit).ok_or(TensorProblem::TooLarge)?;

@@ -247,11 +247,21 @@ impl<'a> Binder<'a, '_> {
             None => memory == one.stored.shape,
         };
         if !fits {
-            self.wrong.push(
-                Diagnostic::new("ucl::bind", format!("{} has shape {:?}, the spec makes it {memory:?}", place(one.stored), one.stored.shape))
-                    .at(rule.span, "by this equation")
-                    .help("a dim disagrees with the other tensors: a file of another run, or the wrong model?"),
+            let text = format!(
+                "{} has shape {:?}, the spec makes it {memory:?}",
+                place(one.stored),
+                one.stored.shape
             );
+            let help = "a dim disagrees with the other tensors: a file of another run, or the wrong model?";
+            let diagnostic =
+                Diagnostic::new("ucl::bind", text).at(rule.span, "by this equation").help(help);
+            // As above: the other layers and states would say the same.
+            let same = |known: &Diagnostic| {
+                known.labels == diagnostic.labels && known.code == diagnostic.code
+            };
+            if !self.wrong.iter().any(same) {
+                self.wrong.push(diagnostic);
+            }
             return;
         }
         let unit: Vec<(&str, u64)> =

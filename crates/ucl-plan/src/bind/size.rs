@@ -21,6 +21,10 @@ pub(crate) struct Equation {
     pub(crate) span: Option<Span>,
 }
 
+/// What to do about sizes that do not fit each other.
+const AGREE: &str =
+    "the files, the config and the spec have to agree: is it the right model, config or --set?";
+
 /// What is known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sizes {
@@ -154,13 +158,46 @@ impl Sizes {
         self.known.extend(found);
     }
 
+    /// A product that its atoms do not divide, as far as they are known: 16 rows are no 5 heads.
+    fn remainder(&self, equation: &Equation) -> Option<Diagnostic> {
+        let [(factor, product)] = equation.sum.as_slice() else { return None };
+        let known = product.iter().filter_map(|atom| {
+            let (value, source) = self.known.get(std::slice::from_ref(atom))?;
+            Some((atom, *value, source))
+        });
+        let known: Vec<_> = known.filter(|(_, size, _)| *size > 1).collect();
+        let by: u64 = known.iter().map(|(_, size, _)| size).product();
+        if by == 0 || equation.value.is_multiple_of(factor * by) {
+            return None;
+        }
+        let parts = known.iter().map(|(atom, size, source)| format!("{atom} = {size} by {source}"));
+        let diagnostic = Diagnostic::new(
+            "ucl::bind",
+            format!(
+                "`{}` is {} by {}, which does not divide by the rest: {}",
+                spell(&equation.sum),
+                equation.value,
+                equation.source,
+                parts.collect::<Vec<_>>().join(", "),
+            ),
+        )
+        .help(AGREE);
+        Some(match equation.span {
+            Some(span) => diagnostic.at(span, format!("`{}` here", spell(&equation.sum))),
+            None => diagnostic,
+        })
+    }
+
     fn contradiction(&self, equation: &Equation) -> Option<Diagnostic> {
         let mut sum = 0;
         for (factor, product) in &equation.sum {
-            sum += factor * self.value(product)?;
+            match self.value(product) {
+                Some(value) => sum += factor * value,
+                None => return self.remainder(equation),
+            }
         }
         if sum == equation.value {
-            return None;
+            return self.remainder(equation);
         }
         let text = spell(&equation.sum);
         let others: Vec<String> = equation
@@ -184,9 +221,14 @@ impl Sizes {
             others.into_iter().filter(|text| seen.insert(text.clone())).collect();
         let diagnostic = Diagnostic::new(
             "ucl::bind",
-            format!("`{text}` is {} by {}, but {sum} by the rest: {}", equation.value, equation.source, others.join(", ")),
+            format!(
+                "`{text}` is {} by {}, but {sum} by the rest: {}",
+                equation.value,
+                equation.source,
+                others.join(", ")
+            ),
         )
-        .help("the files, the config and the spec have to agree: is it the right model, config or --set?");
+        .help(AGREE);
         Some(match equation.span {
             Some(span) => diagnostic.at(span, format!("`{text}` here")),
             None => diagnostic,
