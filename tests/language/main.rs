@@ -1,4 +1,7 @@
 //! The language: its text, and what it means.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod reference;
 mod semantics;
 mod syntax;

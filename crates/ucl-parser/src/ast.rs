@@ -422,7 +422,7 @@ pub enum TestItem {
     /// `on tp=1, tp=2 pp=2`
     On(Vec<Spanned<Mesh>>),
     /// `expect …`
-    Expect(Expect),
+    Expect(Box<Expect>),
 }
 
 /// `expect hf on tp=1 at tp=0 "name" [3, 16] = attn.k [l=0 k=0 d=0 h=3]`

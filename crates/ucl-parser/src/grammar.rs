@@ -15,7 +15,10 @@ use pest::iterators::{Pair, Pairs};
 use std::sync::Once;
 
 /// Reads a text that has balanced brackets and closed strings.
-pub(crate) fn read(rule: Rule, text: &str) -> Result<Pairs<'_, Rule>, Box<pest::error::Error<Rule>>> {
+pub(crate) fn read(
+    rule: Rule,
+    text: &str,
+) -> Result<Pairs<'_, Rule>, Box<pest::error::Error<Rule>>> {
     static SETTINGS: Once = Once::new();
     // Global to the process: set here and nowhere else. The detail is the furthest position.
     SETTINGS.call_once(|| pest::set_error_detail(true));
@@ -30,9 +33,9 @@ pub(crate) fn parts<'t>(pair: Pair<'t, Rule>) -> impl Iterator<Item = Pair<'t, R
 /// The text of a keyword's rule.
 pub(crate) fn keyword(rule: Rule) -> Option<&'static str> {
     let name = called(rule);
-    name.strip_prefix('`').and_then(|name| name.strip_suffix('`')).filter(|name| {
-        name.starts_with(|first: char| first.is_ascii_alphabetic())
-    })
+    name.strip_prefix('`')
+        .and_then(|name| name.strip_suffix('`'))
+        .filter(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()))
 }
 
 /// What a rule is called in a message. Every rule is listed: a new one has to be given a name.
@@ -96,7 +99,9 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::merge => "an `average` or `sum` rule",
         Rule::demand => "a `require` rule",
         Rule::test => "a test",
-        Rule::test_item | Rule::test_next | Rule::test_resync | Rule::strict_test => "a statement of a test",
+        Rule::test_item | Rule::test_next | Rule::test_resync | Rule::strict_test => {
+            "a statement of a test"
+        }
         Rule::test_size => "a size",
         Rule::meshes => "meshes",
         Rule::coords | Rule::place => "a mesh",

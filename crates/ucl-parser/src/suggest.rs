@@ -26,8 +26,8 @@ pub fn is_reserved(word: &str) -> bool {
 pub const RESERVED: [&str; 37] = [
     "model", "view", "layout", "test", "dims", "each", "from", "drop", "require", "tied", "bias",
     "under", "rename", "ignore", "base", "shift", "scale", "mesh", "shard", "stage", "pad", "copy",
-    "average", "sum", "on", "expect", "when", "with", "extends", "for", "by", "over", "of", "to", "at",
-    "or", "declared",
+    "average", "sum", "on", "expect", "when", "with", "extends", "for", "by", "over", "of", "to",
+    "at", "or", "declared",
 ];
 
 /// How many letters have to be put in, left out, changed or swapped with their neighbour.

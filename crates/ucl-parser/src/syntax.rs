@@ -4,9 +4,7 @@ use crate::ast::File;
 use crate::build;
 use crate::grammar::{Rule, read};
 use crate::recover::draft::Draft;
-use crate::recover::{
-    mend_brackets, mend_characters, mend_header, mend_quotes, mend_statements,
-};
+use crate::recover::{mend_brackets, mend_characters, mend_header, mend_quotes, mend_statements};
 use crate::tokens::words;
 use ucl_ir::Diagnostic;
 
@@ -23,6 +21,10 @@ pub fn parse(source: u32, text: &str) -> (File, Vec<Diagnostic>) {
         if let Some(pair) = read(Rule::file, draft.text()).ok().and_then(|mut pairs| pairs.next()) {
             file = build::file(&draft, &tokens, pair, &mut found);
         }
+        // A model that could not be read was reported already.
+        if file.model.is_none() && !words(text).iter().any(|word| word.is(text, "model")) {
+            found.push(build::no_model(&file, draft.span(0, 0)));
+        }
     }
     found.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span.start));
     (file, found)
@@ -34,8 +36,7 @@ fn mend(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> bool {
         return false;
     }
     mend_characters(draft, found);
-    mend_quotes(draft, found);
-    if !mend_brackets(draft, found) {
+    if !(mend_quotes(draft, found) && mend_brackets(draft, found)) {
         return false;
     }
     mend_statements(draft, found);

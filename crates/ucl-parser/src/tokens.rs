@@ -73,9 +73,9 @@ fn token(rest: &str, first: char) -> (TokenKind, usize) {
     let line = || rest.find('\n').unwrap_or(rest.len());
     match first {
         '#' => (TokenKind::Comment, rest[..line()].trim_end().len()),
-        '"' => match rest[1..line()].find('"') {
-            Some(length) => (TokenKind::String, length + 2),
-            None => (TokenKind::OpenString, rest[..line()].trim_end().len()),
+        '"' => match rest[1..].find(['"', '\n']) {
+            Some(length) if rest[length + 1..].starts_with('"') => (TokenKind::String, length + 2),
+            _ => (TokenKind::OpenString, rest[..line()].trim_end().len()),
         },
         '?' if rest.starts_with("??") => (TokenKind::Sign, 2),
         '{' | '}' | '(' | ')' | '[' | ']' | ':' | '=' | ',' | '|' | '?' | '+' | '-' | '*' | '/'
@@ -83,7 +83,8 @@ fn token(rest: &str, first: char) -> (TokenKind, usize) {
         _ if first.is_ascii_digit() => (TokenKind::Number, word_length(rest)),
         _ if is_letter(first) => (TokenKind::Word, path_length(rest)),
         _ => {
-            let known = |c: char| c.is_ascii_alphanumeric() || " \t\r\n#\"{}()[]:=,|?+-*/%<>_".contains(c);
+            let known =
+                |c: char| c.is_ascii_alphanumeric() || " \t\r\n#\"{}()[]:=,|?+-*/%<>_".contains(c);
             (TokenKind::Unknown, rest.find(known).unwrap_or(rest.len()))
         }
     }

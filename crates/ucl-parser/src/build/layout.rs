@@ -18,9 +18,9 @@ impl Build<'_> {
     fn layout_rule(&mut self, pair: Match<'_>) -> Option<LayoutRule> {
         let span = self.span(&pair);
         Some(match pair.as_rule() {
-            Rule::mesh => LayoutRule::Mesh(
-                of(pair, Rule::axis).filter_map(|axis| self.axis(axis)).collect(),
-            ),
+            Rule::mesh => {
+                LayoutRule::Mesh(of(pair, Rule::axis).filter_map(|axis| self.axis(axis)).collect())
+            }
             Rule::shard => LayoutRule::Shard(self.shard(pair)),
             Rule::pad => LayoutRule::Pad {
                 dim: self.first_name(&pair)?,

@@ -23,9 +23,8 @@ pub(crate) fn file(
     pair: Match<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> File {
-    let start = draft.span(0, 0);
     let mut build = Build { draft, tokens, found };
-    let mut file = empty(start);
+    let mut file = empty(draft.span(0, 0));
     for part in pair.into_inner() {
         match part.as_rule() {
             Rule::header => file.version = build.header(part),
@@ -35,9 +34,6 @@ pub(crate) fn file(
             Rule::test => file.tests.push(build.test(part)),
             _ => {}
         }
-    }
-    if file.model.is_none() {
-        build.found.push(no_model(&file, start));
     }
     file
 }
@@ -53,7 +49,8 @@ pub(crate) fn empty(start: Span) -> File {
     }
 }
 
-fn no_model(file: &File, start: Span) -> Diagnostic {
+/// What is said of a file without a model.
+pub(crate) fn no_model(file: &File, start: Span) -> Diagnostic {
     let place = file.views.first().map(|view| view.name.span);
     let place = place.or(file.layouts.first().map(|layout| layout.name.span)).unwrap_or(start);
     Diagnostic::new("ucl::no-model", "this file has no model")

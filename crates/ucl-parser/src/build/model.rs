@@ -2,8 +2,8 @@
 
 use super::{Build, Match, has, of};
 use crate::ast::{
-    Bias, DimDecl, DimValue, Each, EachItem, Factor, FactorKind, File, From, Model, ModelItem, Name,
-    Param, Shape, Spanned, Sum,
+    Bias, DimDecl, DimValue, Each, EachItem, Factor, FactorKind, File, From, Model, ModelItem,
+    Name, Param, Shape, Spanned, Sum,
 };
 use crate::grammar::{Rule, parts};
 use ucl_ir::{Diagnostic, Document};
@@ -14,18 +14,24 @@ impl Build<'_> {
         let Some(model) = self.model(pair) else { return };
         if let Some(first) = &file.model {
             self.found.push(
-                Diagnostic::new("ucl::second-model", format!("a second model, `{}`", model.name.value))
-                    .at(model.name.span, "a file has one model")
-                    .at(first.name.span, "this is the first one")
-                    .help(format!("put it into a file of its own, `{}.ucl`", model.name.value)),
+                Diagnostic::new(
+                    "ucl::second-model",
+                    format!("a second model, `{}`", model.name.value),
+                )
+                .at(model.name.span, "a file has one model")
+                .at(first.name.span, "this is the first one")
+                .help(format!("put it into a file of its own, `{}.ucl`", model.name.value)),
             );
             return;
         }
         if !(file.views.is_empty() && file.layouts.is_empty() && file.tests.is_empty()) {
             self.found.push(
-                Diagnostic::new("ucl::order", format!("model `{}` does not come first", model.name.value))
-                    .at(model.name.span, "views and layouts above speak of it")
-                    .help("move the model to the top, right below `ucl 1`"),
+                Diagnostic::new(
+                    "ucl::order",
+                    format!("model `{}` does not come first", model.name.value),
+                )
+                .at(model.name.span, "views and layouts above speak of it")
+                .help("move the model to the top, right below `ucl 1`"),
             );
         }
         file.model = Some(model);
@@ -112,11 +118,11 @@ impl Build<'_> {
             _ => Document::Params,
         };
         let document = Spanned { value, span: self.span(&named) };
-        let lines = of(pair, Rule::from_line).filter_map(|line| self.from_line(line)).collect();
+        let lines = of(pair, Rule::from_line).filter_map(|line| self.binding_line(line)).collect();
         Some(From { document, lines, span })
     }
 
-    fn from_line(&mut self, pair: Match<'_>) -> Option<(Name, crate::ast::Expr)> {
+    fn binding_line(&mut self, pair: Match<'_>) -> Option<(Name, crate::ast::Expr)> {
         let mut inner = pair.into_inner();
         let name = self.name(&inner.next()?);
         let expr = self.expr(inner.next()?);

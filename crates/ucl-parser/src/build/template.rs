@@ -39,7 +39,9 @@ impl Build<'_> {
             self.found.push(
                 Diagnostic::new("ucl::template", "this name is plain text")
                     .at(place, "has no meaning here")
-                    .help("write the name as it is stored, with numbers in it: `\"layers.0.weight\"`"),
+                    .help(
+                        "write the name as it is stored, with numbers in it: `\"layers.0.weight\"`",
+                    ),
             );
         }
         Spanned { value: text.to_owned(), span }
@@ -86,7 +88,8 @@ impl Build<'_> {
             );
         }
         if let Some(last) = before.last()
-            && (number(&last.value) && number(part) || *part == Part::Any && last.value == Part::Any)
+            && (number(&last.value) && number(part)
+                || *part == Part::Any && last.value == Part::Any)
         {
             self.found.push(
                 Diagnostic::new("ucl::template", "two holes touch")
@@ -121,9 +124,8 @@ fn inside<'t>(string: &Match<'t>) -> &'t str {
 
 /// What is wrong with a hole.
 fn broken(hole: &str, place: Span) -> Diagnostic {
-    let error = |message: String, label: &str| {
-        Diagnostic::new("ucl::template", message).at(place, label)
-    };
+    let error =
+        |message: String, label: &str| Diagnostic::new("ucl::template", message).at(place, label);
     if hole == "}" {
         return error("a `}` closes nothing in this name".to_owned(), "no `{` stands before it")
             .help("write `{l}` for an index, or take it away");

@@ -22,7 +22,7 @@ impl Build<'_> {
             Rule::meshes => {
                 TestItem::On(of(pair, Rule::coords).map(|mesh| self.coords(mesh)).collect())
             }
-            Rule::expect => TestItem::Expect(self.expect(pair)?),
+            Rule::expect => TestItem::Expect(Box::new(self.expect(pair)?)),
             _ => return None,
         })
     }

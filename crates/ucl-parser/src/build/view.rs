@@ -1,9 +1,7 @@
 //! Views.
 
 use super::{Build, Match, has, of};
-use crate::ast::{
-    Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem,
-};
+use crate::ast::{Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem};
 use crate::grammar::{Rule, parts};
 use ucl_ir::ValueOp;
 
@@ -27,7 +25,9 @@ impl Build<'_> {
             Rule::under => ViewItem::Under(self.under(pair)),
             Rule::rename => ViewItem::Rename(self.rename(pair)?),
             Rule::ignore => ViewItem::Ignore(self.templates(pair, true).pop()?),
-            Rule::base => ViewItem::Base(of(pair, Rule::string).next().map(|text| self.plain(&text))?),
+            Rule::base => {
+                ViewItem::Base(of(pair, Rule::string).next().map(|text| self.plain(&text))?)
+            }
             Rule::dims => ViewItem::Dims(self.dims(pair)),
             Rule::value => ViewItem::Value(self.value(pair)?),
             Rule::from => ViewItem::From(self.from(pair)?),

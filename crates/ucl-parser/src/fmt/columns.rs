@@ -84,10 +84,17 @@ fn declared(lines: &mut [Line], group: &[usize]) {
 /// Aligns the names of lines that have equally many.
 fn names(lines: &mut [Line], run: &[usize]) {
     let split = |names: &str| -> Vec<String> {
-        names.replace("\" or ", "\"\0or ").replace("\" when ", "\"\0when ").replace("tied or ", "tied\0or ").split('\0').map(str::to_owned).collect()
+        names
+            .replace("\" or ", "\"\0or ")
+            .replace("\" when ", "\"\0when ")
+            .replace("tied or ", "tied\0or ")
+            .split('\0')
+            .map(str::to_owned)
+            .collect()
     };
     let rows: Vec<Vec<String>> = run.iter().map(|&number| split(&lines[number].cells[0])).collect();
-    let first_words = |row: &[String]| -> Vec<bool> { row.iter().map(|cell| cell.starts_with("when")).collect() };
+    let first_words =
+        |row: &[String]| -> Vec<bool> { row.iter().map(|cell| cell.starts_with("when")).collect() };
     if rows.windows(2).any(|pair| first_words(&pair[0]) != first_words(&pair[1])) {
         return;
     }

@@ -102,7 +102,13 @@ impl<'t> Printer<'t> {
     }
 
     /// A statement whose block stays in its line.
-    fn inline(&self, start: usize, open: usize, items: Vec<Pair<'t, Rule>>, close: usize) -> String {
+    fn inline(
+        &self,
+        start: usize,
+        open: usize,
+        items: Vec<Pair<'t, Rule>>,
+        close: usize,
+    ) -> String {
         let head = self.join(start, open);
         let mut inside = String::new();
         let mut last = None;
@@ -189,7 +195,9 @@ impl<'t> Printer<'t> {
             // Comments inside: behind what is in their line, or in lines of their own.
             while self.at < end && !is_code(&self.tokens[self.at]) {
                 let comment = self.tokens[self.at];
-                if self.breaks(self.at) || self.lines.last().is_none_or(|line| line.comment.is_some()) {
+                if self.breaks(self.at)
+                    || self.lines.last().is_none_or(|line| line.comment.is_some())
+                {
                     self.push(String::new(), self.at);
                     self.last_is(None, Role::Rest);
                 }
@@ -281,8 +289,7 @@ impl<'t> Printer<'t> {
     fn keeps_break(&self, token: usize) -> bool {
         let next = self.tokens[token].text(self.text);
         let before = self.tokens[token - 1].text(self.text);
-        self.breaks(token)
-            && (before == "," || matches!(next, "or" | "and" | "|" | "if" | "else"))
+        self.breaks(token) && (before == "," || matches!(next, "or" | "and" | "|" | "if" | "else"))
     }
 }
 

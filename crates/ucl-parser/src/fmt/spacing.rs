@@ -38,7 +38,9 @@ pub(super) fn cells(text: &str, tokens: &[Token], rule: Option<Rule>) -> Cells {
     let word = |token: &Token| token.text(text);
     let find = |what: &[&str], from: usize| {
         let rest = tokens.iter().skip(from);
-        rest.clone().position(|token| what.contains(&word(token))).map_or(tokens.len(), |at| from + at)
+        rest.clone()
+            .position(|token| what.contains(&word(token)))
+            .map_or(tokens.len(), |at| from + at)
     };
     let quoted = |token: &Token| token.kind == TokenKind::String;
     let cuts: Vec<usize> = match rule {
@@ -111,10 +113,9 @@ fn is_sign(text: &str, tokens: &[Token], at: usize) -> bool {
     let word = before.text(text);
     match before.kind {
         TokenKind::Number => false,
-        TokenKind::Word => matches!(
-            word,
-            "by" | "to" | "if" | "else" | "not" | "and" | "or" | "when" | "require"
-        ),
+        TokenKind::Word => {
+            matches!(word, "by" | "to" | "if" | "else" | "not" | "and" | "or" | "when" | "require")
+        }
         _ => word != ")",
     }
 }
@@ -126,9 +127,10 @@ fn is_narrow(text: &str, tokens: &[Token], at: usize) -> bool {
     let end = tokens[at..].iter().position(|token| !(simple(token) || token.is(text, "|")));
     let (Some(start), Some(end)) = (start, end) else { return false };
     let inside = &tokens[start + 1..at + end];
-    let alternates = inside.iter().enumerate().all(|(number, token)| {
-        if number % 2 == 0 { simple(token) } else { token.is(text, "|") }
-    });
+    let alternates = inside
+        .iter()
+        .enumerate()
+        .all(|(number, token)| if number % 2 == 0 { simple(token) } else { token.is(text, "|") });
     alternates && tokens[start].is(text, "(") && tokens[at + end].is(text, ")")
 }
 

@@ -11,8 +11,11 @@ use ucl_ir::Diagnostic;
 /// How deep brackets may be nested. Reading goes by recursion.
 const DEEPEST: usize = 64;
 
-/// Reports brackets that have no partner and gives them one. False if they are nested too deep to
-/// go on.
+/// How many brackets without a partner are shown. A text with more of them is no spec.
+const MOST: usize = 64;
+
+/// Reports brackets that have no partner and gives them one. False if they are nested too deep, or
+/// too many are wrong, to go on.
 pub(crate) fn mend_brackets(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> bool {
     let (patches, readable) = {
         let text = draft.text();
@@ -27,7 +30,8 @@ pub(crate) fn mend_brackets(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> b
             patches: Vec::new(),
             found,
         };
-        let readable = (0..tokens.len()).all(|at| brackets.token(at));
+        let readable =
+            (0..tokens.len()).all(|at| brackets.token(at) && brackets.patches.len() < MOST);
         if readable {
             brackets.close_all(tokens.len());
         }
@@ -58,6 +62,7 @@ impl<'b> Brackets<'b> {
     fn token(&mut self, at: usize) -> bool {
         let word = self.tokens[at].text(self.text);
         self.end_groups(at, word);
+        self.end_blocks(at, word);
         match word {
             "{" | "(" | "[" => {
                 self.open.push(at);
@@ -80,10 +85,12 @@ impl<'b> Brackets<'b> {
 
     /// Closes groups that this token cannot stand in.
     fn end_groups(&mut self, at: usize, word: &str) {
+        // A reserved word in the middle of a line is a mistake of its own.
+        let keyword = is_reserved(word) && self.starts_line(at);
         while let Some(&open) = self.open.last() {
             let inside = match self.text_of(open) {
                 "(" => match self.tokens[at].kind {
-                    TokenKind::Word => !is_reserved(word),
+                    TokenKind::Word => !keyword,
                     TokenKind::Number => true,
                     TokenKind::Sign => !matches!(word, "{" | "}" | ":" | "=" | "," | "["),
                     _ => false,
@@ -91,7 +98,7 @@ impl<'b> Brackets<'b> {
                 "[" => {
                     let names = self.tokens[open + 1].kind == TokenKind::Word;
                     match self.tokens[at].kind {
-                        TokenKind::Word => names && !is_reserved(word),
+                        TokenKind::Word => names && !keyword,
                         TokenKind::Number => true,
                         _ => matches!(word, "," | "]" | ")") || names && word == "=",
                     }
@@ -107,6 +114,24 @@ impl<'b> Brackets<'b> {
             let line = self.line_of(open);
             let last = (open..at).take_while(|&token| self.line_of(token) == line).last();
             self.missing(open, last.unwrap_or(open), partner);
+        }
+    }
+
+    /// Closes blocks whose lines are indented more than this token, if a `}` is missing somewhere.
+    fn end_blocks(&mut self, at: usize, word: &str) {
+        while let Some(&open) = self.open.last()
+            && self.surplus > 0
+            && word != "}"
+            && self.text_of(open) == "{"
+            && self.starts_line(at)
+            && self.indent(at) <= self.indent(open)
+            // Nothing follows from the indentation of a text without any.
+            && at > open + 1
+            && !(self.starts_line(open + 1) && self.indent(open + 1) <= self.indent(open))
+        {
+            self.open.pop();
+            self.surplus -= 1;
+            self.missing(open, at - 1, "}");
         }
     }
 
@@ -141,6 +166,12 @@ impl<'b> Brackets<'b> {
             self.surplus -= 1;
             self.missing(inner, at - 1, "}");
         }
+        if self.surplus < 0
+            && let Some(head) = self.inline_head(at)
+        {
+            self.surplus += 1;
+            return self.missing_open(head, at);
+        }
         let misplaced = self.surplus < 0
             && self.starts_line(at)
             && self.open.last().is_none_or(|&open| self.indent(at) > self.indent(open));
@@ -169,9 +200,8 @@ impl<'b> Brackets<'b> {
     /// `view hf` without a `{`, though a `}` follows at the same depth: its last token.
     fn head_without_brace(&self, at: usize) -> Option<usize> {
         let indent = self.indent(at);
-        let head = (0..at).rev().find(|&token| {
-            self.starts_line(token) && self.indent(token) <= indent
-        })?;
+        let head =
+            (0..at).rev().find(|&token| self.starts_line(token) && self.indent(token) <= indent)?;
         let line = self.line_of(head);
         let last = (head..at).take_while(|&token| self.line_of(token) == line).last()?;
         let opens = matches!(
@@ -179,6 +209,19 @@ impl<'b> Brackets<'b> {
             "model" | "view" | "layout" | "test" | "each" | "under" | "from"
         );
         (opens && !(head..=last).any(|token| self.text_of(token) == "{")).then_some(last)
+    }
+
+    /// `each l a : h }` in one line: the last token of its head.
+    fn inline_head(&self, at: usize) -> Option<usize> {
+        let line = self.line_of(at);
+        let first = (0..at).rev().take_while(|&token| self.line_of(token) == line).last()?;
+        let last = match self.text_of(first) {
+            "test" => first,
+            "each" | "from" | "under" | "model" | "view" | "layout" => first + 1,
+            _ => return None,
+        };
+        let opens = (first..at).any(|token| self.text_of(token) == "{");
+        (last < at && !opens).then_some(last)
     }
 
     fn missing_open(&mut self, last: usize, at: usize) {
@@ -202,10 +245,15 @@ impl<'b> Brackets<'b> {
     }
 
     fn closes_nothing(&mut self, at: usize, word: &str) {
+        let open = match word {
+            "}" => "{",
+            ")" => "(",
+            _ => "[",
+        };
         self.found.push(
             Diagnostic::new("ucl::unclosed", format!("a `{word}` closes nothing"))
-                .at(self.place(at), "everything is closed already")
-                .help("take it away, or look for a bracket that is missing above"),
+                .at(self.place(at), format!("no `{open}` stands before it"))
+                .help(format!("take it away, or put in the `{open}` that is missing")),
         );
         self.patch(at, " ");
     }

@@ -23,12 +23,15 @@ pub(crate) fn mend_characters(draft: &mut Draft, found: &mut Vec<Diagnostic>) {
         if token.start == 0 && unknown == "\u{feff}" {
             continue;
         }
-        match found.last_mut().filter(|_| line == last_line) {
-            Some(known) => *known = known.clone().at(place, "and this"),
+        match found.pop_if(|_| line == last_line) {
+            // One place shows it, a few show that there are more.
+            Some(known) if known.labels.len() >= 4 => found.push(known),
+            Some(known) => found.push(known.at(place, "and this")),
             None => {
                 let shown = unknown.escape_debug();
                 let message = format!("`{shown}` is not part of the language");
-                found.push(Diagnostic { help, ..Diagnostic::new("ucl::character", message) }.at(place, "means nothing here"));
+                let known = Diagnostic { help, ..Diagnostic::new("ucl::character", message) };
+                found.push(known.at(place, "means nothing here"));
             }
         }
         last_line = line;
@@ -58,10 +61,15 @@ fn meant(unknown: &str) -> (Option<&'static str>, Option<String>) {
     (mend, Some(help.to_owned()))
 }
 
-/// Reports quotes that are not closed in their line, and closes them.
-pub(crate) fn mend_quotes(draft: &mut Draft, found: &mut Vec<Diagnostic>) {
+/// How many open quotes are shown. A text with more of them is no spec.
+const MOST: usize = 64;
+
+/// Reports quotes that are not closed in their line, and closes them. False if too many are open to
+/// go on.
+pub(crate) fn mend_quotes(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> bool {
     // Closing one moves what follows in its line, so lines are looked at anew.
-    while let Some((open, at)) = open_quote(draft.text()) {
+    for _ in 0..MOST {
+        let Some((open, at)) = open_quote(draft.text()) else { return true };
         let text = draft.text();
         let line = text[..open].rfind('\n').map_or(0, |end| end + 1);
         let end = text[open..].find('\n').map_or(text.len(), |length| open + length);
@@ -73,6 +81,7 @@ pub(crate) fn mend_quotes(draft: &mut Draft, found: &mut Vec<Diagnostic>) {
         );
         draft.mend(vec![Patch::insert(at, "\"")]);
     }
+    false
 }
 
 /// The first quote without a partner, and where the partner belongs.

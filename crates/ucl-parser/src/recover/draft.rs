@@ -53,17 +53,26 @@ impl Draft {
 
     /// Puts in all patches; they do not overlap.
     pub(crate) fn mend(&mut self, mut patches: Vec<Patch>) {
-        patches.sort_by_key(|patch| (patch.start, patch.end));
-        for patch in patches.iter().rev() {
-            let place = self.origin[patch.start];
-            let places = if patch.text.len() == patch.end - patch.start {
-                self.origin[patch.start..patch.end].to_vec()
-            } else {
-                vec![place; patch.text.len()]
-            };
-            self.text.replace_range(patch.start..patch.end, &patch.text);
-            self.origin.splice(patch.start..patch.end, places);
+        if patches.is_empty() {
+            return;
         }
+        patches.sort_by_key(|patch| (patch.start, patch.end));
+        let (mut text, mut origin) = (String::new(), Vec::new());
+        let mut at = 0;
+        for patch in patches {
+            text.push_str(&self.text[at..patch.start]);
+            text.push_str(&patch.text);
+            origin.extend_from_slice(&self.origin[at..patch.start]);
+            if patch.text.len() == patch.end - patch.start {
+                origin.extend_from_slice(&self.origin[patch.start..patch.end]);
+            } else {
+                origin.resize(text.len(), self.origin[patch.start]);
+            }
+            at = patch.end;
+        }
+        text.push_str(&self.text[at..]);
+        origin.extend_from_slice(&self.origin[at..]);
+        (self.text, self.origin) = (text, origin);
     }
 }
 

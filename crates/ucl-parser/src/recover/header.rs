@@ -34,9 +34,12 @@ pub(crate) fn mend_header(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> boo
         }
         (word, Some(_)) if suggest::nearest(word, ["ucl"]).is_some() => {
             found.push(
-                Diagnostic::new("ucl::version", format!("`{word}` is not the name of the language"))
-                    .at(draft.span(first.start, first.end), "did you mean `ucl`?")
-                    .help("write `ucl 1`"),
+                Diagnostic::new(
+                    "ucl::version",
+                    format!("`{word}` is not the name of the language"),
+                )
+                .at(draft.span(first.start, first.end), "did you mean `ucl`?")
+                .help("write `ucl 1`"),
             );
             Patch { start: first.start, end: first.end, text: "ucl".to_owned() }
         }
@@ -46,7 +49,9 @@ pub(crate) fn mend_header(draft: &mut Draft, found: &mut Vec<Diagnostic>) -> boo
                     .at(draft.span(first.start, first.end), "`ucl 1` has to stand before this")
                     .help("write `ucl 1` into the first line"),
             );
-            Patch::insert(first.start, format!("ucl {VERSION} "))
+            // `1` alone
+            let number = first.kind == TokenKind::Number;
+            Patch::insert(first.start, if number { "ucl " } else { "ucl 1 " })
         }
     };
     draft.mend(vec![patch]);
@@ -74,7 +79,8 @@ fn version(
     // `ucl 1.0`
     let point = tokens.get(2).filter(|point| point.start == number.end && point.is(text, "."));
     let Some(point) = point else { return true };
-    let end = tokens.get(3).filter(|next| next.start == point.end).map_or(point.end, |next| next.end);
+    let end =
+        tokens.get(3).filter(|next| next.start == point.end).map_or(point.end, |next| next.end);
     found.push(wrong("versions are whole numbers".to_owned(), end).help("write `ucl 1`"));
     let patch = Patch::erase(text, point.start, end);
     draft.mend(vec![patch]);

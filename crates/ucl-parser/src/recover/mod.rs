@@ -6,8 +6,10 @@
 //! as well.
 
 mod brackets;
+mod change;
 mod characters;
 pub(crate) mod draft;
+mod expected;
 mod header;
 mod known;
 mod mistake;

@@ -98,7 +98,9 @@ fn furthest(rule: Rule, text: &str) -> Option<usize> {
 fn wants(rule: Rule, probe: &str) -> Wants {
     let mut wants = Wants::default();
     let Err(error) = read(rule, probe) else { return wants };
-    for token in error.parse_attempts().map(|attempts| attempts.expected_tokens()).unwrap_or_default() {
+    for token in
+        error.parse_attempts().map(|attempts| attempts.expected_tokens()).unwrap_or_default()
+    {
         // The type has no public name; what it shows is the text, or `0..9`.
         let token = token.to_string();
         match token.as_str() {
