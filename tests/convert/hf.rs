@@ -11,7 +11,11 @@ fn check(name: &str, flags: &[&str], expected: &BTreeMap<String, Tensors>) {
     let written = written::states(&out);
     for (state, tensors) in expected {
         let found = &written[state];
-        assert_eq!(found.keys().collect::<Vec<_>>(), tensors.keys().collect::<Vec<_>>(), "{name} {state}");
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            tensors.keys().collect::<Vec<_>>(),
+            "{name} {state}"
+        );
         for (tensor, known) in tensors {
             assert_eq!(&found[tensor], known, "{name}: {tensor} ({state})");
         }
@@ -69,9 +73,13 @@ fn a_qkv_order_that_no_file_records_is_asked_for() {
     }
     let expected = sets(&fixture(name).join("oracle/universal.json"));
     check(name, &["--from-view", "deepspeed-pipe"], &expected);
-    let told = convert(&fixture(name), &folder.path().join("told"), &["--from-view", "deepspeed-pipe"]);
+    let told =
+        convert(&fixture(name), &folder.path().join("told"), &["--from-view", "deepspeed-pipe"]);
     let said = format!("{}{}", told.out, told.err);
-    assert!(said.contains("tied_modules.embed.position_embeddings.weight"), "the shadow is told:\n{said}");
+    assert!(
+        said.contains("tied_modules.embed.position_embeddings.weight"),
+        "the shadow is told:\n{said}"
+    );
 }
 
 #[test]
@@ -80,7 +88,8 @@ fn a_full_view_of_a_part_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     let source = fixture(name);
-    let refused = ucl(&["convert", &source.to_string_lossy(), &out.to_string_lossy(), "--view", "hf"]);
+    let refused =
+        ucl(&["convert", &source.to_string_lossy(), &out.to_string_lossy(), "--view", "hf"]);
     assert_eq!(refused.code, 2, "{}", refused.text());
     assert!(!out.exists());
     assert!(refused.err.contains("13 parameters"), "{}", refused.text());

@@ -5,8 +5,12 @@ use ucl_tests::{command::convert, fixture, written};
 #[test]
 fn threads_and_memory_do_not_show() {
     let runs = ["megds-llama-tp2-pp2-dp1-bf16", "z1-gpt2-fp32-dp4-groups3"];
-    let ways: [&[&str]; 4] =
-        [&["--jobs", "1"], &["--jobs", "2"], &["--jobs", "8"], &["--jobs", "2", "--memory", "16MiB"]];
+    let ways: [&[&str]; 4] = [
+        &["--jobs", "1"],
+        &["--jobs", "2"],
+        &["--jobs", "8"],
+        &["--jobs", "2", "--memory", "16MiB"],
+    ];
     for name in runs {
         let folder = tempfile::tempdir().expect("a folder");
         let digests = ways.iter().enumerate().map(|(number, way)| {

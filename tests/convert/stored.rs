@@ -20,8 +20,11 @@ fn check(name: &str, own: &[&str]) {
             assert_eq!(known, live, "{name}: {tensor}");
         }
     }
-    let states: BTreeSet<String> =
-        oracle.keys().filter(|set| *set != "live.model").map(|set| set.replace("live.", "")).collect();
+    let states: BTreeSet<String> = oracle
+        .keys()
+        .filter(|set| *set != "live.model")
+        .map(|set| set.replace("live.", ""))
+        .collect();
     assert_eq!(written.keys().cloned().collect::<BTreeSet<_>>(), states, "{name}: states");
     for (state, tensors) in &written {
         let live = &oracle[&format!("live.{state}")];

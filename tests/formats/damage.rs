@@ -152,7 +152,7 @@ fn a_flipped_byte_in_the_pickle() {
 fn weights_of_another_step() {
     insta::assert_snapshot!(after("ds-z1-tp2-dp2-bf16", |run| {
         edit(&run.join("global_step3/mp_rank_01_model_states.pt"), |bytes| {
-            set(bytes, "global_steps", 2)
+            set(bytes, "global_steps", 2);
         });
     }));
 }

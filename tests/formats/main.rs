@@ -1,5 +1,7 @@
 //! What readers make of real checkpoints, and what they say of damaged ones.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod damage;
 mod gather;
 mod plain;

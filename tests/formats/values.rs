@@ -48,10 +48,10 @@ fn every_tensor_of_every_state_is_what_the_training_held() {
             {
                 match inventory.aliases.get(missing) {
                     Some(original) => {
-                        assert_eq!(known[original].sha256, value.sha256, "{name}: {missing}")
+                        assert_eq!(known[original].sha256, value.sha256, "{name}: {missing}");
                     }
                     None => {
-                        assert!(name.ends_with("frozen-excl"), "{name}: no {state} of {missing}")
+                        assert!(name.ends_with("frozen-excl"), "{name}: no {state} of {missing}");
                     }
                 }
             }

@@ -84,7 +84,8 @@ fn one_view_straight_to_another_is_the_way_over_universal() {
         let whole = stored(program(programs, "llama"), view, set, &mesh("tp=1"), false);
         for (tensor, (name, _)) in whole.shards.ranks[0].tensors.iter().enumerate() {
             // The target is one whole: what a layout pads at tp=1 is not in it.
-            let expected: Vec<_> = whole.files[tensor].iter().filter(|cell| cell.is_some()).collect();
+            let expected: Vec<_> =
+                whole.files[tensor].iter().filter(|cell| cell.is_some()).collect();
             let found: Vec<_> = made[name].iter().collect();
             assert_eq!(found, expected, "{view}: {name}");
         }

@@ -37,7 +37,8 @@ struct Named {
 
 /// The sets of an oracle file, by name (`live.fp32`).
 pub fn sets(path: &Path) -> BTreeMap<String, Tensors> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file: File = serde_json::from_str(&text).expect("an oracle");
     let tensors =
         |set: Set| set.tensors.into_iter().map(|tensor| (tensor.name, tensor.known)).collect();

@@ -10,7 +10,8 @@ pub fn states(folder: &Path) -> BTreeMap<String, Tensors> {
     let mut states: BTreeMap<String, Tensors> = BTreeMap::new();
     for path in files(folder) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some((series, _)) = name.split_once("-0").filter(|_| name.ends_with(".safetensors")) else {
+        let Some((series, _)) = name.split_once("-0").filter(|_| name.ends_with(".safetensors"))
+        else {
             continue;
         };
         let bytes = std::fs::read(&path).expect("a file that was written");
@@ -42,7 +43,8 @@ pub fn digests(folder: &Path) -> BTreeMap<PathBuf, String> {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("an entry").path();
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }

@@ -5,9 +5,11 @@ use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::session::Session;
 use crate::{show, spec};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 use ucl_formats::{Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
+use ucl_parser::suggest::nearest;
 use ucl_plan::{
     Bound, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise, with_universal_view,
 };
@@ -100,12 +102,33 @@ impl Opened {
         naming: &Naming,
         session: &Session<'_, '_>,
     ) -> Result<Bound<'_>, Stop> {
+        self.known_view(naming)?;
         bind(&self.programs, self.inventory(), &self.said, naming).map_err(
             |refusal| match refusal {
                 Refusal::Ambiguous { model, views } => ambiguous(&model, &views, session).into(),
                 Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
             },
         )
+    }
+
+    /// Fails for a view that no model has, with the name that is meant if one is near.
+    fn known_view(&self, naming: &Naming) -> Result<(), Stop> {
+        let asked = match naming {
+            Naming::View(name) => Some(name),
+            Naming::Universal | Naming::Stored => None,
+        };
+        let views = self.programs.iter().flat_map(|program| program.views.keys());
+        let views: BTreeSet<&str> =
+            views.map(String::as_str).chain(["universal", "stored"]).collect();
+        let unknown = |name: &&String| !views.contains(name.as_str());
+        let Some(name) = asked.into_iter().chain(&self.said.view).find(unknown) else {
+            return Ok(());
+        };
+        let help = match nearest(name, views.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("there are: {}", views.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        Err(refuse(format!("no model has a view `{name}`"), help))
     }
 
     /// Binds and plans.

@@ -5,6 +5,8 @@
 //!
 //! Prints ratios to `cp`, since only those mean something on another machine.
 
+#![allow(clippy::print_stdout, reason = "it prints its report")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +24,8 @@ struct Usage {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("ucl-bench"), PathBuf::from);
+    let folder =
+        arguments.next().map_or_else(|| std::env::temp_dir().join("ucl-bench"), PathBuf::from);
     let rounds: usize = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5);
     let layers: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(8);
     let ucl = build();
@@ -76,7 +79,12 @@ fn build() -> PathBuf {
 fn synthesise(ucl: &Path, source: &Path, layers: u64) {
     let sizes = ["k=4", "q=4", "i=64", "h=2048", "f=5504", "v=32000", "m=128"];
     let mut command = Command::new(ucl);
-    command.args(["synth", "llama"]).arg(source).args(["--to", "deepspeed", "--view", "deepspeed-pipe"]);
+    command.args(["synth", "llama"]).arg(source).args([
+        "--to",
+        "deepspeed",
+        "--view",
+        "deepspeed-pipe",
+    ]);
     command.args(["--mesh", "tp=2,pp=2,dp=2", "--set", &format!("l={layers}")]);
     for size in sizes {
         command.args(["--set", size]);
@@ -122,7 +130,10 @@ fn report(source: u64, written: u64, copied: &[Usage], converted: &[Usage]) {
         values[values.len() / 2]
     };
     let seconds = |runs: &[Usage]| median(runs.iter().map(|run| run.seconds).collect());
-    println!("rounds: {} (after one that is not counted), cp -r && sync in turn with ucl convert", ratios.len());
+    println!(
+        "rounds: {} (after one that is not counted), cp -r && sync in turn with ucl convert",
+        ratios.len()
+    );
     println!("cp -r && sync:  median {:.2} s", seconds(copied));
     println!("ucl convert:    median {:.2} s, durable", seconds(converted));
     println!(
@@ -133,8 +144,14 @@ fn report(source: u64, written: u64, copied: &[Usage], converted: &[Usage]) {
     );
     let of = |get: &dyn Fn(&Usage) -> u64| converted.iter().map(get).max().unwrap_or(0);
     println!("peak memory:    {} MiB", of(&|run| run.peak_kib) / 1024);
-    println!("bytes read / bytes of the source:     {:.3}", of(&|run| run.read) as f64 / source as f64);
-    println!("bytes written / bytes of the output:  {:.3}", of(&|run| run.written) as f64 / written as f64);
+    println!(
+        "bytes read / bytes of the source:     {:.3}",
+        of(&|run| run.read) as f64 / source as f64
+    );
+    println!(
+        "bytes written / bytes of the output:  {:.3}",
+        of(&|run| run.written) as f64 / written as f64
+    );
 }
 
 /// Reads everything once, so that every run starts with the same cache.

@@ -66,6 +66,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) jobs: Option<u64>,
     /// Bytes of data in memory at any time (`64MiB`, `1GiB`)
-    #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "1GiB")]
     pub(crate) memory: u64,
 }

@@ -1,0 +1,13 @@
+//! Wrong input: one clear message each, exit code 2, and nothing left behind.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod destination;
+mod disk;
+mod files;
+mod flags;
+mod headers;
+mod hostile;
+mod model;
+mod place;
+mod scene;
