@@ -2,6 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod reference;
 mod semantics;
 mod syntax;
