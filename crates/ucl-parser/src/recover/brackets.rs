@@ -252,7 +252,7 @@ impl<'b> Brackets<'b> {
         };
         self.found.push(
             Diagnostic::new("ucl::unclosed", format!("a `{word}` closes nothing"))
-                .at(self.place(at), format!("no `{open}` stands before it"))
+                .at(self.place(at), format!("no `{open}` is open here"))
                 .help(format!("take it away, or put in the `{open}` that is missing")),
         );
         self.patch(at, " ");
