@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p ucl-tests --bin bench -- [FOLDER] [ROUNDS] [LAYERS]`
 //!
-//! Prints ratios to `cp`, since only those mean something on another machine.
+//! `LAYERS` has to be even: the run has two pipeline stages. Prints ratios to `cp`, since only those mean something on another machine.
 
 #![allow(clippy::print_stdout, reason = "it prints its report")]
 
