@@ -124,6 +124,15 @@ pub enum Data {
     Runs(Vec<Run>),
 }
 
+/// The strides of a tensor without holes, in elements.
+pub fn row_major(shape: &[u64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = strides[dim] * shape[dim].max(1) as i64;
+    }
+    strides
+}
+
 /// A run of consecutive elements of a tensor, in row-major order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {

@@ -3,7 +3,7 @@
 mod folder;
 
 use crate::inventory::{
-    Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey,
+    Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey, row_major,
 };
 use crate::locate::{Content, neither, sniff};
 use crate::named::{unreadable, weights};
@@ -120,13 +120,4 @@ fn add(inventory: &mut Inventory, source: SourceFile) -> FileId {
 fn stored(name: String, dtype: ucl_tensor::DType, shape: Vec<u64>, data: Data) -> Stored {
     let state = "param".to_owned();
     Stored { name, state, dtype, shape, at: Mesh::new(), role: Role::Trained, data }
-}
-
-/// The strides of a tensor without holes, in elements.
-pub(crate) fn row_major(shape: &[u64]) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
-    for dim in (1..shape.len()).rev() {
-        strides[dim - 1] = strides[dim] * shape[dim].max(1) as i64;
-    }
-    strides
 }

@@ -64,3 +64,50 @@ pub enum Compare {
     /// `>`
     Greater,
 }
+
+impl Expr {
+    /// The keys in it, in order, each once.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.walk(&mut names);
+        names
+    }
+
+    fn walk<'e>(&'e self, names: &mut Vec<&'e str>) {
+        match self {
+            Expr::Int(_) => {}
+            Expr::Key(key) if names.contains(&key.as_str()) => {}
+            Expr::Key(key) => names.push(key),
+            Expr::Or(a, b) | Expr::Binary(_, a, b) => {
+                a.walk(names);
+                b.walk(names);
+            }
+            Expr::If { then, cond, other } => {
+                [then, cond, other].into_iter().for_each(|part| part.walk(names));
+            }
+            Expr::Not(a) | Expr::Neg(a) => a.walk(names),
+        }
+    }
+}
+
+impl Cond {
+    /// The keys in it, in order, each once.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.walk(&mut names);
+        names
+    }
+
+    fn walk<'c>(&'c self, names: &mut Vec<&'c str>) {
+        match self {
+            Cond::Compare(_, a, b) => {
+                a.walk(names);
+                b.walk(names);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.walk(names);
+                b.walk(names);
+            }
+        }
+    }
+}

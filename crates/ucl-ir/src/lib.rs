@@ -26,6 +26,7 @@ pub use layout::{Axis, Layout, Merge, MergeOp, Mesh, Pad, PadFill, Rest, Shard};
 pub use model::{Binding, Dim, DimDef, Document, Model, Param};
 pub use name::{Capture, Segment, Template};
 pub use pattern::{Pattern, patterns};
+pub use print::shape_text;
 pub use program::{Expect, Program, Test};
 pub use shape::{Factor, Shape, Sum};
 pub use span::{Source, Span};

@@ -2,7 +2,8 @@
 
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{
-    Composites, Cuts, Piece, PieceRole, Scope, Sizes, interval, params_of, scope_numbers,
+    Composites, Cuts, Piece, PieceRole, Scope, Sizes, interval, obligations, params_of,
+    said_numbers,
 };
 use crate::params::{Param, every};
 use crate::spell::Speller;
@@ -15,6 +16,7 @@ use ucl_ir::{Diagnostic, Layout, Mesh, Program, View};
 use ucl_tensor::DType;
 
 /// What every rank of a mesh holds.
+#[derive(Default)]
 pub struct Shards {
     /// The parameters, whole.
     pub params: Vec<Param>,
@@ -32,10 +34,13 @@ pub struct Rank {
     pub at: Mesh,
     /// Its tensors: names and local shapes, in the order of the model.
     pub tensors: Vec<(String, Vec<u64>)>,
-    items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
 }
 
 /// Cuts a model over a mesh by the named view and the layout that serves it.
+///
+/// `set` has the sizes of dims, other numbers of the spec, and a number above 0 for each optional
+/// parameter that is there.
 ///
 /// # Errors
 /// The view does not spell the model, a size does not follow, or the mesh does not fit.
@@ -48,8 +53,21 @@ pub fn shard(
 ) -> Result<Shards, Vec<Diagnostic>> {
     let view = usable_view(program, view)?;
     let layout = view.layouts.first().and_then(|name| program.layouts.get(name));
+    shard_by(program, view, layout, set, mesh, tied)
+}
+
+/// [`shard`] by a certain layout, or by none.
+pub(crate) fn shard_by(
+    program: &Program,
+    view: &View,
+    layout: Option<&Layout>,
+    set: &BTreeMap<String, u64>,
+    mesh: &Mesh,
+    tied: bool,
+) -> Result<Shards, Vec<Diagnostic>> {
     let cuts = Cuts { layout, mesh };
-    let (sizes, wrong) = Sizes::said(program, set);
+    let (sizes, mut wrong) = Sizes::said(program, set);
+    wrong.extend(obligations(layout, &sizes, program, set, cuts));
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -65,18 +83,16 @@ pub fn shard(
     };
     let wanted =
         program.model.params.iter().filter(|p| there(&p.path, p.optional) && optional_sizes(p));
-    let (params, wrong) = params_of(wanted, &composites, &sizes);
+    let (params, mut wrong) = params_of(wanted, &composites, &sizes);
+    wrong.extend(uneven_names(program, cuts, &sizes));
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let wrong = uneven_names(program, cuts, &sizes);
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    let padded = padded(program, view, layout, set, cuts, &sizes)?;
-    let copy_tied = layout.and_then(|layout| layout.copy_tied.as_ref()).is_some_and(|cond| {
-        Scope { numbers: &scope_numbers(set, cuts), document: None }.holds(cond)
-    });
+    let numbers = said_numbers(program, view, set, cuts);
+    let padded = padded(layout, &sizes, &numbers)?;
+    let copy_tied = layout
+        .and_then(|layout| layout.copy_tied.as_ref())
+        .is_some_and(|cond| Scope { numbers: &numbers, document: None }.holds(cond));
     let axes: Vec<&String> = mesh.keys().collect();
     let counts: Vec<u64> = mesh.values().copied().collect();
     let mut ranks = Vec::new();
@@ -126,26 +142,14 @@ fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnos
 
 /// The padded extents by the layout's formulas.
 fn padded(
-    program: &Program,
-    view: &View,
     layout: Option<&Layout>,
-    set: &BTreeMap<String, u64>,
-    cuts: Cuts<'_>,
     sizes: &Sizes,
+    numbers: &dyn Fn(&str) -> Option<i64>,
 ) -> Result<BTreeMap<String, u64>, Vec<Diagnostic>> {
-    let mesh = scope_numbers(set, cuts);
-    let nothing = serde_json::Map::new();
-    let numbers = |name: &str| {
-        mesh(name).or_else(|| {
-            let binding =
-                program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
-            Scope { numbers: &mesh, document: Some(&nothing) }.eval(&binding.expr)
-        })
-    };
     let mut padded = BTreeMap::new();
     for pad in layout.map_or(&[][..], |layout| &layout.pads) {
         let Some(size) = sizes.atom(&pad.dim) else { continue };
-        let unit = Scope { numbers: &numbers, document: None }.eval(&pad.to);
+        let unit = Scope { numbers, document: None }.eval(&pad.to);
         match unit.and_then(|unit| u64::try_from(unit).ok()).filter(|unit| *unit > 0) {
             Some(unit) => {
                 padded.insert(pad.dim.clone(), size.div_ceil(unit) * unit);

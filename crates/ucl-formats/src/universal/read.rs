@@ -3,8 +3,8 @@
 use super::{Entry, MANIFEST, Manifest, StateEntry, VERSION};
 use crate::inventory::{
     Carried, Data, FileId, Framework, Inventory, Mesh, Problem, SourceFile, Stored, Survey,
+    row_major,
 };
-use crate::plain::row_major;
 use crate::safetensors::{Tensor, read_header};
 use indexmap::IndexMap;
 use std::fs;

@@ -10,8 +10,19 @@ mod model;
 mod test;
 mod view;
 
-use crate::{Program, Span};
+use crate::{Cond, Factor, Program, Span};
 use std::fmt::{self, Write};
+
+impl fmt::Display for Cond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&expr::cond(self))
+    }
+}
+
+/// A shape as it is written, `(k (q|1|1) d) h`.
+pub fn shape_text(shape: &[Factor]) -> String {
+    expr::factors(shape)
+}
 
 impl fmt::Display for Program {
     /// The whole program; views that do not exist for the model are named and left out, and so are
@@ -71,8 +82,8 @@ impl Program {
         )
     }
 
-    /// `decoder.ucl:42`
-    fn place(&self, span: Span) -> Option<String> {
+    /// Where a line stands, `decoder.ucl:42`; `None` without the text.
+    pub fn place(&self, span: Span) -> Option<String> {
         let source = self.sources.get(usize::try_from(span.source).ok()?)?;
         let before = source.text.get(..usize::try_from(span.start).ok()?)?;
         Some(format!("{}:{}", source.name, before.matches('\n').count() + 1))

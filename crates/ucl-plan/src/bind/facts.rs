@@ -202,6 +202,24 @@ pub(crate) fn scope_numbers<'a>(
     }
 }
 
+/// Numbers where there is no document: the mesh, what was said, else what a spec's lines say of an
+/// empty one (`m = make_vocab_size_divisible_by ?? 128`).
+pub(crate) fn said_numbers<'a>(
+    program: &'a Program,
+    view: &'a View,
+    set: &'a BTreeMap<String, u64>,
+    cuts: Cuts<'a>,
+) -> impl Fn(&str) -> Option<i64> + 'a {
+    let said = scope_numbers(set, cuts);
+    move |name| {
+        said(name).or_else(|| {
+            let bindings = program.model.bindings.iter().chain(&view.bindings);
+            let binding = bindings.into_iter().find(|binding| binding.name == name)?;
+            Scope { numbers: &said, document: Some(&serde_json::Map::new()) }.eval(&binding.expr)
+        })
+    }
+}
+
 pub(crate) fn document(
     inventory: &Inventory,
     document: Document,

@@ -60,6 +60,7 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
         ignored: Vec::new(),
         notes: Vec::new(),
         padding: IndexMap::new(),
+        set: BTreeMap::new(),
         sizes: Sizes::default(),
         padded: BTreeMap::new(),
         spellings: BTreeMap::new(),

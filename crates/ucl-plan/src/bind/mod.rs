@@ -9,6 +9,7 @@ mod lower;
 mod made;
 mod names;
 mod number;
+mod oblige;
 mod pad;
 mod program;
 mod role;
@@ -18,17 +19,18 @@ mod unfit;
 mod value;
 
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
-pub(crate) use cut::{Cuts, interval};
-pub(crate) use facts::{evaluate, scope_numbers};
+pub(crate) use cut::{Cuts, interval, is_under};
+pub(crate) use facts::{evaluate, said_numbers, scope_numbers};
 pub(crate) use identity::bind_identity;
 pub(crate) use lower::Lowering;
 pub(crate) use made::params_of;
 pub(crate) use names::claim;
 pub(crate) use number::Scope;
+pub(crate) use oblige::obligations;
 pub(crate) use program::bind_program;
 pub(crate) use size::{Composites, Sizes};
 pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
-pub(crate) use value::is_weight;
+pub(crate) use value::{is_weight, stored_value};
 
 use crate::params::Param;
 use crate::work::Check;
@@ -59,6 +61,8 @@ pub struct Bound<'a> {
     pub notes: Vec<String>,
     /// Stored elements that are padding and dropped, by parameter.
     pub padding: IndexMap<String, u64>,
+    /// What the user set.
+    pub(crate) set: BTreeMap<String, u64>,
     pub(crate) sizes: Sizes,
     pub(crate) padded: BTreeMap<String, u64>,
     /// Which spelling of each rule the checkpoint uses.
@@ -114,14 +118,14 @@ impl Bound<'_> {
         if !view.values.iter().any(|rule| rule.param == *term) {
             return Vec::new();
         }
-        let (set, mesh) = (BTreeMap::new(), ucl_ir::Mesh::new());
+        let mesh = ucl_ir::Mesh::new();
         let cuts = Cuts { layout: None, mesh: &mesh };
         let number =
-            |name: &str| facts::bound_number(program, view, self.inventory, cuts, &set, name);
+            |name: &str| facts::bound_number(program, view, self.inventory, cuts, &self.set, name);
         self.states()
             .into_iter()
             .map(|state| {
-                let (scale, shift) = value::stored_value(view, term, &state, &number);
+                let (scale, shift) = stored_value(view, term, &state, &number);
                 (state, scale, shift)
             })
             .collect()

@@ -1,11 +1,9 @@
-//! Padded extents, and what a layout requires of the mesh.
+//! Padded extents.
 
 use super::cut::Cuts;
-use super::facts::scope_numbers;
-use super::number::Scope;
-use super::size::{Composites, Equation, Sizes};
+use super::size::{Equation, Sizes};
 use std::collections::BTreeMap;
-use ucl_ir::{Diagnostic, Layout, Program};
+use ucl_ir::Diagnostic;
 
 /// Padded extents follow from shapes; true extents from what says so.
 pub(super) fn paddings(
@@ -47,41 +45,4 @@ pub(super) fn paddings(
     }
     let sizes = if notes.is_empty() { sizes } else { Sizes::solve(&facts).0 };
     (sizes, padded, notes)
-}
-
-/// What a layout requires of the mesh.
-pub(super) fn obligations(
-    layout: Option<&Layout>,
-    sizes: &Sizes,
-    program: &Program,
-    set: &BTreeMap<String, u64>,
-    cuts: Cuts<'_>,
-) -> Vec<Diagnostic> {
-    let composites = Composites::new(&program.model, None);
-    let mesh = scope_numbers(set, cuts);
-    let numbers = |name: &str| {
-        mesh(name)
-            .or_else(|| sizes.value(&composites.atoms(name)).and_then(|n| i64::try_from(n).ok()))
-    };
-    let scope = Scope { numbers: &numbers, document: None };
-    layout
-        .into_iter()
-        .flat_map(|layout| &layout.requires)
-        .filter(|(cond, _)| !scope.holds(cond))
-        .map(|(_, span)| {
-            let mesh: Vec<String> =
-                cuts.mesh.iter().map(|(axis, n)| format!("{axis}={n}")).collect();
-            let dims: Vec<String> = program
-                .model
-                .dims
-                .iter()
-                .filter_map(|dim| Some(format!("{}={}", dim.name, numbers(&dim.name)?)))
-                .collect();
-            Diagnostic::new(
-                "ucl::fit",
-                format!("the mesh {} does not fit {}", mesh.join(" "), dims.join(" ")),
-            )
-            .at(*span, "this has to hold")
-        })
-        .collect()
 }

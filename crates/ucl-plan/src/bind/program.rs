@@ -8,7 +8,8 @@ use super::identity::{components, piece, place};
 use super::lower::Lowering;
 use super::made::params_of;
 use super::names::{Claim, Claims};
-use super::pad::{obligations, paddings};
+use super::oblige::obligations;
+use super::pad::paddings;
 use super::role::Copies;
 use super::size::{Composites, Sizes};
 use super::tied::claim_all;
@@ -20,7 +21,7 @@ use crate::params::Param;
 use indexmap::IndexMap;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
-use ucl_formats::inventory::Stored;
+use ucl_formats::inventory::{Data, Stored, row_major};
 use ucl_ir::{Diagnostic, Layout, Program, View};
 
 /// Binds an inventory in one view under one layout.
@@ -64,6 +65,7 @@ pub(crate) fn bind_program<'a>(
             ignored: claims.ignored.clone(),
             notes,
             padding: IndexMap::new(),
+            set: set.clone(),
             sizes,
             padded,
             spellings: BTreeMap::new(),
@@ -266,15 +268,27 @@ impl<'a> Binder<'a, '_> {
         }
         let unit: Vec<(&str, u64)> =
             one.indices.iter().map(|(dim, value)| (dim.as_str(), *value)).collect();
-        let found = components(one.stored, &axes, &unit, &params);
+        let declared = rule.declared.as_ref().map(|_| in_order(one.stored, &memory));
+        let stored = match &declared {
+            Some(Some(stored)) => stored,
+            None => one.stored,
+            Some(None) => {
+                let text = format!(
+                    "{} has holes, so its bytes have no other order than {:?}",
+                    place(one.stored),
+                    one.stored.shape
+                );
+                self.wrong.push(Diagnostic::new("ucl::bind", text).at(rule.span, "declared here"));
+                return;
+            }
+        };
+        let found = components(stored, &axes, &unit, &params);
         let (role, check) = self.role(one, rule, owners);
         let index = self.bound.checks.len();
         self.bound.checks.push(check);
         for (component, base, file) in found {
             self.bound.buffers.claim(one.stored, &component, base, file);
             let param = resolved[component.term].0;
-            let indices: Vec<u64> =
-                component.bounds[..self.bound.params[param].each].iter().map(|b| b.0).collect();
             let whole = volume(&component.bounds);
             let clipped = clip(component, &self.bound.params[param]);
             let left = clipped.as_ref().map_or(0, |component| volume(&component.bounds));
@@ -285,13 +299,16 @@ impl<'a> Binder<'a, '_> {
             let Some(component) = clipped else { continue };
             let mut piece = piece(one.stored, one.index, component, base, file, role, index);
             self.values(&mut piece, param, one);
-            let own = self.bound.own.entry((param, indices)).or_insert_with(|| Own {
-                role: one.stored.role,
-                dtype: None,
-                name: one.stored.name.clone(),
-            });
-            if one.stored.state == "param" && !one.copy {
-                own.dtype = Some(one.stored.dtype);
+            // Several, where an index of the universal name is an axis of the stored tensor.
+            for indices in within(&piece.bounds[..self.bound.params[param].each]) {
+                let own = self.bound.own.entry((param, indices)).or_insert_with(|| Own {
+                    role: one.stored.role,
+                    dtype: None,
+                    name: one.stored.name.clone(),
+                });
+                if one.stored.state == "param" && !one.copy {
+                    own.dtype = Some(one.stored.dtype);
+                }
             }
             self.bound.atlas.push(param, &one.stored.state, piece);
         }
@@ -339,4 +356,27 @@ impl<'a> Binder<'a, '_> {
         });
         name.unwrap_or_else(|| param.path.clone())
     }
+}
+
+/// A tensor without holes in the shape of its bytes' order, where its header shows another.
+fn in_order(stored: &Stored, memory: &[u64]) -> Option<Stored> {
+    let data = match &stored.data {
+        Data::Strided { file, offset, strides } => {
+            let dense = *strides == row_major(&stored.shape);
+            let strides = dense.then(|| row_major(memory))?;
+            Data::Strided { file: *file, offset: *offset, strides }
+        }
+        runs @ Data::Runs(_) => runs.clone(),
+    };
+    Some(Stored { shape: memory.to_vec(), data, ..stored.clone() })
+}
+
+/// All index tuples of a box.
+fn within(bounds: &[(u64, u64)]) -> Vec<Vec<u64>> {
+    let counts: Vec<u64> = bounds.iter().map(|(lo, hi)| hi - lo).collect();
+    let mut tuples = crate::params::every(&counts);
+    for tuple in &mut tuples {
+        tuple.iter_mut().zip(bounds).for_each(|(index, (lo, _))| *index += lo);
+    }
+    tuples
 }

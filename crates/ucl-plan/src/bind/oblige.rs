@@ -1,0 +1,98 @@
+//! What a layout requires of the mesh, and which meshes would do.
+
+use super::cut::Cuts;
+use super::facts::scope_numbers;
+use super::number::Scope;
+use super::size::{Composites, Sizes};
+use std::collections::BTreeMap;
+use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest};
+
+/// The largest number of ranks that advice names.
+const MOST: u64 = 64;
+
+/// What a layout requires of the mesh and does not hold.
+pub(crate) fn obligations(
+    layout: Option<&Layout>,
+    sizes: &Sizes,
+    program: &Program,
+    set: &BTreeMap<String, u64>,
+    cuts: Cuts<'_>,
+) -> Vec<Diagnostic> {
+    let Some(layout) = layout else { return Vec::new() };
+    let known = Known { program, layout, sizes, set };
+    let broken = layout.requires.iter().filter(|(cond, _)| !known.holds(cond, cuts.mesh));
+    broken
+        .map(|(cond, span)| {
+            let named = cond.names();
+            let numbers: Vec<String> = named
+                .iter()
+                .filter_map(|name| Some(format!("{name}={}", known.number(name, cuts.mesh)?)))
+                .collect();
+            let message = format!(
+                "the mesh does not fit: with {}, `{cond}` does not hold",
+                numbers.join(" ")
+            );
+            Diagnostic::new("ucl::fit", message)
+                .at(*span, "this has to hold")
+                .help(known.advice(cuts.mesh, &named))
+        })
+        .collect()
+}
+
+struct Known<'a> {
+    program: &'a Program,
+    layout: &'a Layout,
+    sizes: &'a Sizes,
+    set: &'a BTreeMap<String, u64>,
+}
+
+impl Known<'_> {
+    fn number(&self, name: &str, mesh: &Mesh) -> Option<i64> {
+        let composites = Composites::new(&self.program.model, None);
+        let cuts = Cuts { layout: Some(self.layout), mesh };
+        let said = scope_numbers(self.set, cuts)(name);
+        said.or_else(|| i64::try_from(self.sizes.value(&composites.atoms(name))?).ok())
+    }
+
+    fn holds(&self, cond: &Cond, mesh: &Mesh) -> bool {
+        let numbers = |name: &str| self.number(name, mesh);
+        Scope { numbers: &numbers, document: None }.holds(cond)
+    }
+
+    /// Whether a mesh satisfies every `require`, and every cut that has to divide does.
+    fn fits(&self, mesh: &Mesh) -> bool {
+        let composites = Composites::new(&self.program.model, None);
+        let cuts = Cuts { layout: Some(self.layout), mesh };
+        let extent = |dim: &str| {
+            let sum = composites.polynomial(&[Factor::Name(dim.to_owned())], &str::to_owned);
+            sum.iter().map(|(by, product)| Some(by * self.sizes.value(product)?)).sum()
+        };
+        let divides = |shard: &ucl_ir::Shard| {
+            let whole: Option<u64> = extent(&shard.dim);
+            shard.rest != Rest::Exact
+                || cuts.pad(&shard.dim).is_some()
+                || whole.is_none_or(|whole| whole.is_multiple_of(cuts.ranks(shard)))
+        };
+        self.layout.requires.iter().all(|(cond, _)| self.holds(cond, mesh))
+            && self.layout.shards.iter().all(divides)
+    }
+
+    /// The sizes that would do, for each axis that the condition is about.
+    fn advice(&self, mesh: &Mesh, named: &[&str]) -> String {
+        let axes = mesh.keys().filter(|axis| named.contains(&axis.as_str()));
+        let lines = axes.map(|axis| {
+            let with = |size: u64| {
+                let mut mesh = mesh.clone();
+                mesh.insert(axis.clone(), size);
+                mesh
+            };
+            let fits = (1..=MOST).filter(|size| self.fits(&with(*size)));
+            let fits: Vec<String> = fits.map(|size| format!("{axis}={size}")).collect();
+            match fits.is_empty() {
+                true => format!("no size of `{axis}` up to {MOST} would do"),
+                false => format!("these would do: {}", fits.join(", ")),
+            }
+        });
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
