@@ -21,6 +21,7 @@ mod spell;
 mod step;
 mod synth;
 mod target;
+mod trial;
 mod universal;
 mod work;
 
@@ -34,5 +35,6 @@ pub use report::{Report, StateTotals};
 pub use shard::{Rank, Shards, shard};
 pub use synth::Synth;
 pub use target::{Naming, States, Target, usable_view};
+pub use trial::{Trial, Verdict, trials, unpinned};
 pub use universal::with_universal_view;
 pub use work::{Check, Loop, Move, MoveRole, TargetFile, TargetTensor, Work};

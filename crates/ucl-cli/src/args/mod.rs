@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Check specs: every equation, name and layout
     Check(CheckArgs),
+    /// Run the tests of specs: round trips between all views on several meshes, expected numbers
+    Test(TestArgs),
     /// Format specs
     Fmt(FmtArgs),
     /// Print a spec with everything it inherits
@@ -152,6 +154,14 @@ pub(crate) struct VerifyArgs {
 /// `ucl check`
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// Spec files; what they extend is looked for among them, then among the built-in specs
+    #[arg(value_name = "SPEC", required = true)]
+    pub(crate) specs: Vec<PathBuf>,
+}
+
+/// `ucl test`
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
     /// Spec files; what they extend is looked for among them, then among the built-in specs
     #[arg(value_name = "SPEC", required = true)]
     pub(crate) specs: Vec<PathBuf>,

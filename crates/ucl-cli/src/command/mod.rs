@@ -10,6 +10,7 @@ mod inspect;
 mod plan;
 mod specs;
 mod synth;
+mod test;
 mod verify;
 
 use crate::args::Command;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: &Command, session: &mut Session<'_, '_>) -> Result<An
         Command::Fmt(args) => fmt::run(args, session),
         Command::Compile(args) => compile::run(args, session),
         Command::Specs(args) => specs::run(args, session),
+        Command::Test(args) => test::run(args, session),
         Command::Synth(args) => synth::run(args, session),
     }
 }

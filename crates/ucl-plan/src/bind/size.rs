@@ -285,6 +285,20 @@ impl<'a> Composites<'a> {
         })
     }
 
+    /// A product with every composite name written out.
+    pub(crate) fn written(&self, factors: &[Factor]) -> Vec<Factor> {
+        let group = |sum: &Sum| {
+            let alternatives = sum.alternatives.iter().map(|product| self.written(product));
+            Factor::Group(Sum { alternatives: alternatives.collect() })
+        };
+        let written = |factor: &Factor| match factor {
+            Factor::Name(name) => self.get(name).map_or_else(|| factor.clone(), group),
+            Factor::Group(sum) => group(sum),
+            Factor::One => Factor::One,
+        };
+        factors.iter().map(written).collect()
+    }
+
     /// The number of elements of a product of factors, where `rename` may replace atoms.
     pub(crate) fn polynomial(
         &self,
