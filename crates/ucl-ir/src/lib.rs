@@ -26,7 +26,7 @@ pub use layout::{Axis, Layout, Merge, MergeOp, Mesh, Pad, PadFill, Rest, Shard};
 pub use model::{Binding, Dim, DimDef, Document, Model, Param};
 pub use name::{Capture, Segment, Template};
 pub use pattern::{Pattern, patterns};
-pub use program::{Expect, Program, Test};
+pub use program::{Expect, Pin, Program, Test};
 pub use shape::{Factor, Shape, Sum};
 pub use span::{Source, Span};
 pub use view::{Ignore, Rule, Spelling, ValueOp, ValueRule, View};
