@@ -27,7 +27,7 @@ pub use model::{Binding, Dim, DimDef, Document, Model, Param};
 pub use name::{Capture, Segment, Template};
 pub use pattern::{Pattern, patterns};
 pub use print::shape_text;
-pub use program::{Expect, Program, Test};
+pub use program::{Expect, Pin, Program, Test};
 pub use shape::{Factor, Shape, Sum};
 pub use span::{Source, Span};
 pub use view::{Ignore, Rule, Spelling, ValueOp, ValueRule, View};

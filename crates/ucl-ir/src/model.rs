@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// Its name, `llama`.
     pub name: String,
+    /// The values of `model_type` in a Hugging Face `config.json` that mean this model.
+    pub types: Vec<String>,
     /// The models that it extends, nearest first.
     pub ancestors: Vec<String>,
     /// Its dims, in the order of declaration.

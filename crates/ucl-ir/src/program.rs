@@ -27,14 +27,13 @@ pub struct Test {
     pub sizes: IndexMap<String, u64>,
     /// The meshes to test on.
     pub meshes: Vec<Mesh>,
-    /// Numbers that are pinned.
+    /// Numbers and shapes that are pinned.
     pub expects: Vec<Expect>,
     /// Where it stands.
     pub span: Span,
 }
 
-/// One pinned element: in this view, on this mesh, at this rank, the element of the stored tensor
-/// at `index` is the element of the parameter at `at`.
+/// What is known of one stored tensor: in this view, on this mesh, at this rank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
     /// The view.
@@ -45,12 +44,24 @@ pub struct Expect {
     pub rank: Mesh,
     /// The stored tensor's whole name.
     pub name: String,
-    /// The element in its stored shape.
-    pub index: Vec<u64>,
-    /// The parameter.
-    pub param: String,
-    /// The element by dims, which the parameter is made of (`l=0 k=1 d=0 h=3`).
-    pub at: IndexMap<String, u64>,
+    /// What is pinned.
+    pub pin: Pin,
     /// Where it stands.
     pub span: Span,
+}
+
+/// What an [`Expect`] pins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pin {
+    /// The element of the stored tensor at `index` is the element of the parameter at `at`.
+    Element {
+        /// The element in the stored shape.
+        index: Vec<u64>,
+        /// The parameter.
+        param: String,
+        /// The element by dims, which the parameter is made of (`l=0 k=1 d=0 h=3`), in global indices.
+        at: IndexMap<String, u64>,
+    },
+    /// The shape that the rank's header shows.
+    Shape(Vec<u64>),
 }

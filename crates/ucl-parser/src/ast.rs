@@ -45,6 +45,8 @@ pub struct Model {
 /// A statement of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelItem {
+    /// `type "llama", "mistral"`
+    Types(Types),
     /// `dims a, b = c d`
     Dims(Vec<DimDecl>),
     /// A parameter.
@@ -57,6 +59,15 @@ pub enum ModelItem {
     Require(Vec<Name>),
     /// `from config { … }`
     From(From),
+}
+
+/// `type "llama", "mistral"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Types {
+    /// The values of `model_type`.
+    pub names: Vec<Name>,
+    /// All of it.
+    pub span: Span,
 }
 
 /// `name = …` in `dims`.
@@ -425,7 +436,7 @@ pub enum TestItem {
     Expect(Box<Expect>),
 }
 
-/// `expect hf on tp=1 at tp=0 "name" [3, 16] = attn.k [l=0 k=0 d=0 h=3]`
+/// `expect hf on tp=1 at tp=0 "name" …` and what it pins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expect {
     /// The view.
@@ -436,12 +447,24 @@ pub struct Expect {
     pub rank: Spanned<Mesh>,
     /// The stored name.
     pub name: Spanned<String>,
-    /// The element in the stored shape.
-    pub index: Vec<u64>,
-    /// The parameter.
-    pub param: Name,
-    /// The element in the parameter.
-    pub at: Spanned<Mesh>,
+    /// What is pinned.
+    pub pin: Pin,
     /// All of it.
     pub span: Span,
+}
+
+/// What an [`Expect`] pins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pin {
+    /// `[3, 16] = attn.k [l=0 k=0 d=0 h=3]`
+    Element {
+        /// The element in the stored shape.
+        index: Vec<u64>,
+        /// The parameter.
+        param: Name,
+        /// The element in the parameter.
+        at: Spanned<Mesh>,
+    },
+    /// `: 12 8`
+    Shape(Spanned<Vec<u64>>),
 }

@@ -49,6 +49,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::declaration | Rule::next => "a model, a view, a layout or a test",
         Rule::model => "a model",
         Rule::model_item | Rule::model_next | Rule::strict_model => "a statement of a model",
+        Rule::types | Rule::type_head => "a line of types",
         Rule::dims => "a line of dims",
         Rule::dim => "a dim",
         Rule::size => "a size",
@@ -109,6 +110,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::expect => "an `expect` line",
         Rule::index => "an index in brackets",
         Rule::element => "an element in brackets",
+        Rule::lengths => "a shape in numbers",
         Rule::cond | Rule::both | Rule::compare => "a condition",
         Rule::relation => "a comparison",
         Rule::expr
@@ -186,6 +188,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::kw_at => "`at`",
         Rule::kw_or => "`or`",
         Rule::kw_declared => "`declared`",
+        Rule::kw_type => "`type`",
         Rule::kw_config => "`config`",
         Rule::kw_args => "`args`",
         Rule::kw_params => "`params`",

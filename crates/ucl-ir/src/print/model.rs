@@ -6,6 +6,10 @@ use std::fmt::{self, Write};
 
 pub(super) fn write(model: &Model, f: &mut impl Write) -> fmt::Result {
     writeln!(f, "model {} {{", model.name)?;
+    if !model.types.is_empty() {
+        let types: Vec<String> = model.types.iter().map(|name| format!("\"{name}\"")).collect();
+        writeln!(f, "  type {}", types.join(", "))?;
+    }
     let dims: Vec<String> = model.dims.iter().map(dim).collect();
     if !dims.is_empty() {
         writeln!(f, "  dims {}\n", dims.join(", "))?;

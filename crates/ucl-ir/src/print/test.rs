@@ -1,6 +1,6 @@
 //! Tests.
 
-use crate::{Expect, Mesh, Test};
+use crate::{Expect, Mesh, Pin, Test};
 use std::fmt::{self, Write};
 
 pub(super) fn write(test: &Test, f: &mut impl Write) -> fmt::Result {
@@ -19,17 +19,23 @@ pub(super) fn write(test: &Test, f: &mut impl Write) -> fmt::Result {
 }
 
 fn expect(expect: &Expect, f: &mut impl Write) -> fmt::Result {
-    let index: Vec<String> = expect.index.iter().map(u64::to_string).collect();
+    let numbers = |list: &[u64], between: &str| {
+        list.iter().map(u64::to_string).collect::<Vec<_>>().join(between)
+    };
+    let pin = match &expect.pin {
+        Pin::Element { index, param, at } => {
+            format!("[{}] = {param} [{}]", numbers(index, ", "), mesh(at))
+        }
+        Pin::Shape(shape) => format!(": {}", numbers(shape, " ")),
+    };
     writeln!(
         f,
-        "  expect {} on {} at {} \"{}\" [{}] = {} [{}]",
+        "  expect {} on {} at {} \"{}\" {}",
         expect.view,
         mesh(&expect.mesh),
         mesh(&expect.rank),
         expect.name,
-        index.join(", "),
-        expect.param,
-        mesh(&expect.at)
+        pin.trim_end()
     )
 }
 

@@ -3,7 +3,7 @@
 use super::{Build, Match, has, of};
 use crate::ast::{
     Bias, DimDecl, DimValue, Each, EachItem, Factor, FactorKind, File, From, Model, ModelItem,
-    Name, Param, Shape, Spanned, Sum,
+    Name, Param, Shape, Spanned, Sum, Types,
 };
 use crate::grammar::{Rule, parts};
 use ucl_ir::{Diagnostic, Document};
@@ -47,6 +47,7 @@ impl Build<'_> {
 
     fn model_item(&mut self, pair: Match<'_>) -> Option<ModelItem> {
         Some(match pair.as_rule() {
+            Rule::types => ModelItem::Types(self.types(pair)),
             Rule::dims => ModelItem::Dims(self.dims(pair)),
             Rule::param => ModelItem::Param(self.param(pair)?),
             Rule::each => ModelItem::Each(self.each(pair)?),
@@ -55,6 +56,19 @@ impl Build<'_> {
             Rule::from => ModelItem::From(self.from(pair)?),
             _ => return None,
         })
+    }
+
+    fn types(&mut self, pair: Match<'_>) -> Types {
+        let span = self.span(&pair);
+        let names: Vec<Name> = of(pair, Rule::string).map(|name| self.text(&name)).collect();
+        for name in names.iter().filter(|name| name.value.trim().is_empty()) {
+            self.found.push(
+                Diagnostic::new("ucl::type", "this type is empty")
+                    .at(name.span, "no `model_type` is called so")
+                    .help("write what config.json says behind `model_type`, or take it out"),
+            );
+        }
+        Types { names, span }
     }
 
     pub(super) fn dims(&mut self, pair: Match<'_>) -> Vec<DimDecl> {

@@ -47,6 +47,11 @@ impl Build<'_> {
         Spanned { value: text.to_owned(), span }
     }
 
+    /// What stands between the quotes, whatever it is.
+    pub(super) fn text(&self, string: &Match<'_>) -> Spanned<String> {
+        Spanned { value: inside(string).to_owned(), span: self.span(string) }
+    }
+
     fn part(&mut self, pair: &Match<'_>, place: Span) -> Option<Part> {
         let mut dim = String::new();
         let mut plus = 0;

@@ -1,7 +1,7 @@
 //! Tests.
 
 use super::{Build, Match, of};
-use crate::ast::{Expect, Spanned, Test, TestItem};
+use crate::ast::{Expect, Pin, Spanned, Test, TestItem};
 use crate::grammar::{Rule, parts};
 use ucl_ir::{Diagnostic, Mesh};
 
@@ -34,11 +34,22 @@ impl Build<'_> {
         let (mesh, rank) = (places.next()?, places.next()?);
         drop(places);
         let name = of(pair.clone(), Rule::string).next().map(|name| self.plain(&name))?;
+        let pin = self.pin(pair)?;
+        Some(Expect { view, mesh, rank, name, pin, span })
+    }
+
+    fn pin(&mut self, pair: Match<'_>) -> Option<Pin> {
+        let shape = of(pair.clone(), Rule::lengths).next();
+        if let Some(shape) = shape {
+            let span = self.span(&shape);
+            let value = of(shape, Rule::int).map(|number| self.int(&number).value).collect();
+            return Some(Pin::Shape(Spanned { value, span }));
+        }
         let index = of(pair.clone(), Rule::index).flat_map(|index| of(index, Rule::int));
         let index = index.map(|number| self.int(&number).value).collect();
         let param = of(pair.clone(), Rule::path).next().map(|path| self.name(&path))?;
         let at = of(pair, Rule::element).next().map(|element| self.coords(element))?;
-        Some(Expect { view, mesh, rank, name, index, param, at, span })
+        Some(Pin::Element { index, param, at })
     }
 
     /// `tp=2 pp=2`, in any order; a name twice has no meaning.

@@ -33,7 +33,7 @@ impl Read<'_> {
                 "a parameter"
             }
             "=" if lead.starts_with('"') || lead == "expect" => "a parameter",
-            "under" | "rename" | "ignore" | "base" => "a quoted name",
+            "under" | "rename" | "ignore" | "base" | "type" => "a quoted name",
             "to" | "by" | "=" | "+" | "-" | "*" | "/" | "??" | "if" | "else" | "not" | "<"
             | ">" | "%" | "when" => "a number or a key",
             "," | "|" | "or" | "and" => "another name",
@@ -100,7 +100,7 @@ impl Read<'_> {
             Rule::strict_file => ("a file", "one `model`, then `view`, `layout` and `test` blocks"),
             Rule::strict_model => (
                 "a model",
-                "parameters (`attn.q : n d h`), `dims`, `each`, `drop`, `require` and `from`",
+                "parameters (`attn.q : n d h`), `type`, `dims`, `each`, `drop`, `require` and `from`",
             ),
             Rule::strict_each => {
                 ("an `each` block", "parameters (`attn.q : n d h`) and further `each` blocks")
@@ -129,7 +129,7 @@ pub(super) fn between_statements(rule: Rule, wants: &Wants) -> bool {
 pub(super) fn starters(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::strict_file => &["view", "layout", "test", "model"],
-        Rule::strict_model => &["dims", "each", "drop", "require", "from"],
+        Rule::strict_model => &["type", "dims", "each", "drop", "require", "from"],
         Rule::strict_each => &["each"],
         Rule::strict_view => {
             &["under", "rename", "ignore", "base", "dims", "shift", "scale", "from"]

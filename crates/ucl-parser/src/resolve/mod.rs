@@ -36,6 +36,12 @@ impl<'a> Chain<'a> {
         self.files.iter().enumerate().map(|(number, file)| (*file, number == 0))
     }
 
+    /// Whether the model is made for any other, and added to the next in the chain.
+    fn is_for_any(&self) -> bool {
+        let own = self.files.first().and_then(|file| file.model.as_ref());
+        own.and_then(|model| model.extends.as_ref()).is_some_and(|name| name.value == "any")
+    }
+
     /// The files, the root's first, and whether it is the model's own.
     fn root_first(&self) -> impl Iterator<Item = (&'a ast::File, bool)> {
         self.files.iter().enumerate().rev().map(|(number, file)| (*file, number == 0))

@@ -34,6 +34,7 @@ pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
         span = model.name.span;
     }
     merge.break_cycles();
+    let types = types(chain, merge.report);
     let before = merge.nodes.iter().take_while(|node| matches!(node, Node::Param(_))).count();
     let mut params = Vec::new();
     for (number, node) in merge.nodes.iter().enumerate() {
@@ -41,9 +42,43 @@ pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
     }
     let dims = merge.dims.into_values().collect();
     let ancestors = chain.ancestors.clone();
-    let model = Model { name: chain.name.clone(), ancestors, dims, params, bindings, span };
+    let name = chain.name.clone();
+    let model = Model { name, types, ancestors, dims, params, bindings, span };
     tied(&model, report);
     model
+}
+
+/// The types that the model's own file lists: a child is another architecture. What is made for any
+/// model goes by those of the one that it is added to.
+fn types(chain: &Chain<'_>, report: &mut Report) -> Vec<String> {
+    let lines = |number: usize| {
+        let file = chain.files.get(number).copied();
+        let items = file.and_then(|file| file.model.as_ref()).map(|model| &model.items);
+        items.into_iter().flatten().filter_map(|item| match item {
+            ModelItem::Types(types) => Some(types),
+            _ => None,
+        })
+    };
+    let mut here: IndexMap<&str, Span> = IndexMap::new();
+    for name in lines(0).flat_map(|line| &line.names) {
+        match here.get(name.value.as_str()) {
+            Some(first) => report.twice("type", &name.value, *first, name.span),
+            None => {
+                here.insert(&name.value, name.span);
+            }
+        }
+    }
+    if !chain.is_for_any() {
+        return here.keys().map(|name| (*name).to_owned()).collect();
+    }
+    for line in lines(0) {
+        report.say(
+            Diagnostic::new("ucl::type", "a model for any other has no types of its own")
+                .at(line.span, "it has those of the model that it is added to")
+                .help("take the line out"),
+        );
+    }
+    lines(1).flat_map(|line| &line.names).map(|name| name.value.clone()).collect()
 }
 
 /// What a copy is a copy of has to be there.

@@ -71,7 +71,7 @@ impl Report {
                 .at(second, "again here")
                 .at(first, "first here")
                 .help(match kind {
-                    "line" | "cut of" | "step on" => "take one of the two out",
+                    "line" | "cut of" | "step on" | "type" => "take one of the two out",
                     _ => "take one of the two out, or give it another name",
                 }),
         );

@@ -2,7 +2,7 @@
 
 use super::Chain;
 use super::report::Report;
-use crate::ast::{self, TestItem};
+use crate::ast::{self, Pin, TestItem};
 use indexmap::IndexMap;
 use ucl_ir::{Atoms, Diagnostic, Expect, Layout, Mesh, Model, Span, Test, View};
 
@@ -43,9 +43,14 @@ impl Names<'_> {
                         mesh: expect.mesh.value.clone(),
                         rank: expect.rank.value.clone(),
                         name: expect.name.value.clone(),
-                        index: expect.index.clone(),
-                        param: expect.param.value.clone(),
-                        at: expect.at.value.clone(),
+                        pin: match &expect.pin {
+                            Pin::Shape(shape) => ucl_ir::Pin::Shape(shape.value.clone()),
+                            Pin::Element { index, param, at } => ucl_ir::Pin::Element {
+                                index: index.clone(),
+                                param: param.value.clone(),
+                                at: at.value.clone(),
+                            },
+                        },
                         span: expect.span,
                     });
                 }
@@ -57,13 +62,14 @@ impl Names<'_> {
     fn check(&self, expect: &ast::Expect, report: &mut Report) {
         self.mesh(&expect.mesh.value, expect.mesh.span, report);
         self.rank(expect, report);
-        let param = self.model.param(&expect.param.value);
-        match param {
-            None => {
-                let known = self.model.params.iter().map(|param| param.path.as_str());
-                report.unknown(&self.owner(), "parameter", &expect.param, known);
+        if let Pin::Element { param, at, .. } = &expect.pin {
+            match self.model.param(&param.value) {
+                None => {
+                    let known = self.model.params.iter().map(|param| param.path.as_str());
+                    report.unknown(&self.owner(), "parameter", param, known);
+                }
+                Some(param) => self.element(at, param, report),
             }
-            Some(param) => self.element(expect, param, report),
         }
         let Some(view) = self.views.get(&expect.view.value) else {
             let known = self.views.values().filter(|view| view.lacking.is_empty());
@@ -89,47 +95,73 @@ impl Names<'_> {
             );
             return;
         };
-        if param.is_some() && !rules.iter().any(|rule| rule.terms.contains(&expect.param.value)) {
-            report.say(
-                Diagnostic::new(
-                    "ucl::expect",
-                    format!("`{}` is not in \"{}\"", expect.param.value, expect.name.value),
-                )
-                .at(expect.param.span, format!("it holds {}", super::list(&first.terms)))
-                .at(first.span, "by this line"),
-            );
-        }
-        let dims = first.declared.as_ref().unwrap_or(&first.shape).len();
-        if expect.index.len() != dims && expect.index.len() != first.shape.len() {
-            report.say(
-                Diagnostic::new(
-                    "ucl::expect",
-                    format!(
-                        "\"{}\" has {dims} stored dims, and the index has {}",
-                        expect.name.value,
-                        expect.index.len()
-                    ),
-                )
-                .at(expect.span, "one number for each stored dim")
-                .at(first.span, "by this line"),
-            );
+        match &expect.pin {
+            Pin::Element { index, param, .. } => {
+                let held = rules.iter().any(|rule| rule.terms.contains(&param.value));
+                if self.model.param(&param.value).is_some() && !held {
+                    report.say(
+                        Diagnostic::new(
+                            "ucl::expect",
+                            format!("`{}` is not in \"{}\"", param.value, expect.name.value),
+                        )
+                        .at(param.span, format!("it holds {}", super::list(&first.terms)))
+                        .at(first.span, "by this line"),
+                    );
+                }
+                let dims = first.declared.as_ref().unwrap_or(&first.shape).len();
+                if index.len() != dims && index.len() != first.shape.len() {
+                    report.say(
+                        Diagnostic::new(
+                            "ucl::expect",
+                            format!(
+                                "\"{}\" has {dims} stored dims, and the index has {}",
+                                expect.name.value,
+                                index.len()
+                            ),
+                        )
+                        .at(expect.span, "one number for each stored dim")
+                        .at(first.span, "by this line"),
+                    );
+                }
+            }
+            Pin::Shape(shape) => {
+                // The header shows the declared shape where there is one.
+                let fits = |rule: &&&ucl_ir::Rule| {
+                    rule.declared.as_ref().unwrap_or(&rule.shape).len() == shape.value.len()
+                };
+                if rules.iter().find(fits).is_none() {
+                    let dims = first.declared.as_ref().unwrap_or(&first.shape).len();
+                    report.say(
+                        Diagnostic::new(
+                            "ucl::expect",
+                            format!(
+                                "\"{}\" has {dims} stored dims, and the shape here has {}",
+                                expect.name.value,
+                                shape.value.len()
+                            ),
+                        )
+                        .at(shape.span, "one number for each stored dim")
+                        .at(first.span, "by this line"),
+                    );
+                }
+            }
         }
     }
 
     /// The dims of the element have to be those of the parameter.
-    fn element(&self, expect: &ast::Expect, param: &ucl_ir::Param, report: &mut Report) {
+    fn element(&self, at: &ast::Spanned<Mesh>, param: &ucl_ir::Param, report: &mut Report) {
         let composites = self.model.composites();
         let atoms = Atoms::new(&composites);
         let mut unknown = false;
-        for dim in expect.at.value.keys() {
+        for dim in at.value.keys() {
             if !self.model.dims.iter().any(|known| known.name == *dim) {
                 unknown = true;
                 let known = self.model.dims.iter().map(|dim| dim.name.as_str());
-                report.unknown_at(&self.owner(), "dim", dim, expect.at.span, known);
+                report.unknown_at(&self.owner(), "dim", dim, at.span, known);
             }
         }
         let mut wanted = atoms.flatten(param.each.iter().chain(&param.dims));
-        let mut given = atoms.flatten(expect.at.value.keys());
+        let mut given = atoms.flatten(at.value.keys());
         wanted.sort();
         given.sort();
         if wanted != given && !unknown {
@@ -139,7 +171,7 @@ impl Names<'_> {
                     "ucl::expect",
                     format!("an element of `{}` is told by `{}`", param.path, all.join(" ")),
                 )
-                .at(expect.at.span, "other dims here")
+                .at(at.span, "other dims here")
                 .help(format!(
                     "tell it by all of them, and by no other: `[{}=0]`",
                     all.join("=0 ")

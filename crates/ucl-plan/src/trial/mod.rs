@@ -25,17 +25,7 @@ pub use unpinned::unpinned;
 use crate::bind::UNKNOWN_SIZE;
 use memory::Way;
 use std::collections::BTreeMap;
-use ucl_ir::{Diagnostic, Expect, Layout, Mesh, Program, Test, View};
-
-/// SHIM
-#[allow(dead_code)]
-enum Pin {
-    Element { index: Vec<u64>, param: String, at: Mesh },
-    Shape(Vec<u64>),
-}
-fn pin_of(e: &Expect) -> Pin {
-    Pin::Element { index: e.index.clone(), param: e.param.clone(), at: e.at.clone() }
-}
+use ucl_ir::{Diagnostic, Expect, Layout, Mesh, Pin, Program, Test, View};
 
 /// One thing to try.
 pub struct Trial<'p> {
@@ -167,7 +157,7 @@ impl std::fmt::Display for Trial<'_> {
             Kind::Expect(expect) => {
                 write!(f, "expect {} on {} ", expect.view, coordinates(&expect.mesh))?;
                 write!(f, "at {} \"{}\" ", coordinates(&expect.rank), expect.name)?;
-                match &pin_of(expect) {
+                match &expect.pin {
                     Pin::Element { index, .. } => write!(f, "{index:?}"),
                     Pin::Shape(shape) => {
                         let shape: Vec<String> = shape.iter().map(u64::to_string).collect();

@@ -1,6 +1,5 @@
 //! What `expect` lines say, held against what the spec makes of them.
 
-use super::Pin;
 use super::code::element;
 use super::memory::Way;
 use super::round::{optionals, with};
@@ -9,7 +8,7 @@ use crate::bind::Composites;
 use crate::params::Param;
 use crate::shard::{Shards, shard_by};
 use std::collections::BTreeMap;
-use ucl_ir::{Diagnostic, Expect, Layout, Mesh, Program, Test, View};
+use ucl_ir::{Diagnostic, Expect, Layout, Mesh, Pin, Program, Test, View};
 
 /// Holds an `expect` against the spec.
 ///
@@ -31,7 +30,7 @@ pub(super) fn check(program: &Program, test: &Test, expect: &Expect) -> Result<(
         match shard_by(way.program, way.view, way.layout, way.set, way.mesh, way.tied) {
             Ok(shards) => {
                 if let Some(place) = find(&shards, expect) {
-                    return pinned(program, &shards, place, &super::pin_of(expect)).map_err(fails);
+                    return pinned(program, &shards, place, &expect.pin).map_err(fails);
                 }
             }
             Err(wrong) => refused = refused.or(wrong.into_iter().next()),
