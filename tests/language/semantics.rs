@@ -47,13 +47,27 @@ fn every_family_compiles() {
     assert_eq!(render(library.sources(), &library.diagnostics()), "");
     let mut models = library.models();
     models.sort();
-    let families = ["gpt-neox", "gpt2", "llama", "mixtral", "phi3", "phi3-small"];
+    let families = ["gpt-neox", "gpt2", "llama", "mixtral", "phi3", "phi3-moe", "phi3-small"];
     let mut known: Vec<String> = families.iter().map(|family| format!("reward-{family}")).collect();
     known.extend(["decoder"].iter().chain(&families).map(|name| (*name).to_owned()));
     known.sort();
     assert_eq!(models, known);
     for model in library.models() {
         assert_eq!(ucl_parser::check(&compile(&library, &model)), []);
+    }
+}
+
+/// A base may stand behind what extends it.
+#[test]
+fn the_order_of_the_specs_says_nothing() {
+    let shipped = ucl_specs::library();
+    let mut turned = Library::new();
+    for &(name, text) in ucl_specs::SPECS.iter().rev() {
+        turned.add_shipped(name, text);
+    }
+    assert_eq!(render(turned.sources(), &turned.diagnostics()), "");
+    for model in shipped.models() {
+        assert_eq!(compile(&shipped, &model).to_string(), compile(&turned, &model).to_string());
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod any;
 pub mod ast;
 mod build;
 mod check;

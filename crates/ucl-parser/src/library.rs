@@ -1,5 +1,6 @@
 //! The specs at hand: models are found in it by name.
 
+use crate::any::goes_with;
 use crate::ast;
 use crate::check::{Known, check_beside};
 use crate::resolve::{Chain, Replaced, Report, list, resolve, spans};
@@ -130,12 +131,26 @@ impl Library {
                 add(self.nothing_to_extend(&model.name, number));
             }
         }
-        for model in self.models() {
-            // What it extends is among the models too.
-            match self.path(&model) {
-                Ok(path) => self.run(&path).1.into_iter().for_each(&mut add),
-                Err(mistake) => add(mistake),
+        let mut broken: Vec<String> = Vec::new();
+        let paths = self.models().into_iter().map(|model| (self.path(&model), model));
+        let (made, plain): (Vec<_>, Vec<_>) = paths
+            .partition(|(path, _)| path.as_ref().is_ok_and(|path| self.is_for_any(path.files[0])));
+        for (path, model) in plain.into_iter().chain(made) {
+            let mistakes = match path {
+                // What is made of a wrong model says no better what is wrong with it.
+                Ok(path)
+                    if self.is_for_any(path.files[0])
+                        && path.ancestors.iter().any(|base| broken.contains(base)) =>
+                {
+                    continue;
+                }
+                Ok(path) => self.run(&path).1,
+                Err(mistake) => vec![mistake],
+            };
+            if !mistakes.is_empty() {
+                broken.push(model);
             }
+            mistakes.into_iter().for_each(&mut add);
         }
         sorted(all)
     }
@@ -205,7 +220,8 @@ impl Library {
         format!("{}-{}", self.name(number), self.name(base))
     }
 
-    /// The models that one for `any` is made for: those with the views that it builds on.
+    /// The models that one for `any` is made for: those with the views that it builds on and the
+    /// parameters that it names; if none has all these, those with the views, and it is wrong for each.
     fn bases(&self, number: usize) -> Vec<usize> {
         let needed = self.needed_views(number);
         let others = (0..self.entries.len()).filter(|other| {
@@ -219,7 +235,14 @@ impl Library {
             };
             needed.iter().all(has)
         });
-        fits.collect()
+        let all: Vec<usize> = fits.collect();
+        let goes_with = |other: &usize| {
+            let files = self.path_of(*other).map(|path| path.files).unwrap_or_default();
+            let files: Vec<&ast::File> = files.iter().map(|n| &self.entries[*n].file).collect();
+            goes_with(&self.entries[number].file, &files)
+        };
+        let some: Vec<usize> = all.iter().copied().filter(goes_with).collect();
+        if some.is_empty() { all } else { some }
     }
 
     /// The views that a file extends and does not hold.
@@ -273,9 +296,12 @@ impl Library {
         while let Some(base) = self.entries[at].file.model.as_ref().and_then(|m| m.extends.as_ref())
         {
             let next = self.number(&base.value).ok_or_else(|| {
-                let models = self.models();
-                let known: Vec<&str> =
-                    models.iter().map(String::as_str).filter(|name| *name != path.name).collect();
+                // Not `models`: that asks for the paths of all.
+                let others = (0..self.entries.len()).filter(|other| !self.is_for_any(*other));
+                let known: Vec<&str> = others
+                    .map(|other| self.name(other))
+                    .filter(|name| !name.is_empty() && *name != path.name)
+                    .collect();
                 let mut report = Report::default();
                 report.unknown("the library", "model", base, known);
                 report.all.remove(0)
