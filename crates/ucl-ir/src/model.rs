@@ -2,6 +2,7 @@
 
 use crate::{Expr, Span, Sum};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A model with everything that it inherits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,21 @@ pub struct Model {
     pub bindings: Vec<Binding>,
     /// Where it is declared.
     pub span: Span,
+}
+
+impl Model {
+    /// For each parameter, by path, the number of its run of parameters under the same `each`.
+    pub fn blocks(&self) -> BTreeMap<String, usize> {
+        let mut block = 0;
+        let mut blocks = BTreeMap::new();
+        for (number, param) in self.params.iter().enumerate() {
+            if number > 0 && param.each != self.params[number - 1].each {
+                block += 1;
+            }
+            blocks.insert(param.path.clone(), block);
+        }
+        blocks
+    }
 }
 
 /// A named dim.

@@ -30,7 +30,7 @@ impl Speller<'_> {
     /// The rank's tensors, in the order of the view's equations.
     pub(crate) fn items(&self) -> Result<Vec<Item>, Vec<Diagnostic>> {
         let composites = Composites::new(&self.program.model, Some(&self.view.composites));
-        let blocks = blocks(self.program);
+        let (blocks, loops) = (self.program.model.blocks(), loops(&self.view.rules));
         let mut items = Vec::new();
         let mut wrong = Vec::new();
         for (number, rule) in self.view.rules.iter().enumerate() {
@@ -59,7 +59,7 @@ impl Speller<'_> {
                         &terms,
                         &axes.into(),
                         &shape,
-                        (block, number),
+                        (block as u64, &loops[number], number as u64),
                         &mut items,
                     );
                 }
@@ -143,7 +143,7 @@ impl Speller<'_> {
         terms: &[usize],
         axes: &Arc<[Expr]>,
         shape: &[u64],
-        (block, number): (usize, usize),
+        (block, loops, number): (u64, &[u64], u64),
         items: &mut Vec<Item>,
     ) {
         let dims: Vec<&str> = template.indices().collect();
@@ -184,22 +184,34 @@ impl Speller<'_> {
                 shape: shape.to_vec(),
                 dims: Vec::new(),
                 values: Vec::new(),
-                order: (block, indices, number),
+                order: order(block, loops, &indices, number),
             });
         }
     }
 }
 
-/// For each parameter, the number of its run of parameters under the same `each`.
-fn blocks(program: &Program) -> BTreeMap<String, usize> {
-    let params = &program.model.params;
-    let mut block = 0;
-    let mut blocks = BTreeMap::new();
-    for (number, param) in params.iter().enumerate() {
-        if number > 0 && param.each != params[number - 1].each {
-            block += 1;
-        }
-        blocks.insert(param.path.clone(), block);
+/// Sorts tensors as nested loops over the indices of their names would make them.
+fn order(block: u64, loops: &[u64], indices: &[u64], number: u64) -> Vec<u64> {
+    let nested = loops.iter().zip(indices).flat_map(|(start, index)| [*start, *index]);
+    [block].into_iter().chain(nested).chain([number]).collect()
+}
+
+/// For each rule and each index of its name, the first of the neighbouring rules that share the
+/// indices so far: what a loop over the index starts with.
+fn loops(rules: &[Rule]) -> Vec<Vec<u64>> {
+    let dims = |rule: &Rule| -> Vec<String> {
+        rule.spellings[0].template.indices().map(str::to_owned).collect()
+    };
+    let mut loops: Vec<Vec<u64>> = Vec::with_capacity(rules.len());
+    let mut before: Vec<String> = Vec::new();
+    for (number, rule) in rules.iter().enumerate() {
+        let here = dims(rule);
+        let shared = before.iter().zip(&here).take_while(|(a, b)| a == b).count();
+        let known = loops.last().map_or(&[][..], |known| &known[..shared]);
+        let mut starts = known.to_vec();
+        starts.resize(here.len(), number as u64);
+        loops.push(starts);
+        before = here;
     }
-    blocks
+    loops
 }

@@ -56,7 +56,8 @@ pub(crate) struct Item {
     pub(crate) dims: Vec<String>,
     /// stored = universal * scale + shift, by state; for views with value rules.
     pub(crate) values: Vec<(String, f64, f64)>,
-    pub(crate) order: (usize, Vec<u64>, usize),
+    /// Where it stands among the others.
+    pub(crate) order: Vec<u64>,
 }
 
 /// All tensors of the target.
@@ -125,7 +126,7 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
 
 fn universal(bound: &Bound<'_>) -> Vec<Item> {
     let mut items = Vec::new();
-    let mut block = 0;
+    let mut block = 0_u64;
     for (number, param) in bound.params.iter().enumerate() {
         let each =
             |p: &Param| p.dims[..p.each].iter().map(|dim| dim.name.clone()).collect::<Vec<_>>();
@@ -153,7 +154,7 @@ fn universal(bound: &Bound<'_>) -> Vec<Item> {
                 shape: shape.clone(),
                 dims: if bound.spec.is_some() { dims.clone() } else { Vec::new() },
                 values: Vec::new(),
-                order: (block, indices, number),
+                order: [&[block], &indices[..], &[number as u64]].concat(),
             });
         }
     }

@@ -58,10 +58,11 @@ pub(super) fn resolve(
 }
 
 fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View {
-    // In the model's order, wherever a line was written.
+    // What comes before the layers, the layers, what comes after; in them as the lines were written,
+    // those that replaced others last.
     let mut lines = state.lines;
-    let order = |line: &Line| model.params.iter().position(|p| line.terms.first() == Some(&p.path));
-    lines.sort_by_key(order);
+    let blocks = model.blocks();
+    lines.sort_by_key(|line| line.terms.first().and_then(|term| blocks.get(term)).copied());
     let when = layers.iter().rev().find_map(|(view, _)| view.when.as_ref());
     let spelled = |path: &str| lines.iter().any(|line| line.terms.iter().any(|t| t == path));
     let lacking = model.params.iter().filter(|p| !p.optional && !spelled(&p.path));
