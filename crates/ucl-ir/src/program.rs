@@ -38,6 +38,9 @@ pub struct Test {
 pub struct Expect {
     /// The view.
     pub view: String,
+    /// The layout; without one the first that has the mesh's axes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// The mesh.
     pub mesh: Mesh,
     /// The rank's coordinates.

@@ -441,6 +441,8 @@ pub enum TestItem {
 pub struct Expect {
     /// The view.
     pub view: Name,
+    /// The layout, behind `by`.
+    pub layout: Option<Name>,
     /// The mesh.
     pub mesh: Spanned<Mesh>,
     /// The rank.

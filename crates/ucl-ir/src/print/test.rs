@@ -30,8 +30,9 @@ fn expect(expect: &Expect, f: &mut impl Write) -> fmt::Result {
     };
     writeln!(
         f,
-        "  expect {} on {} at {} \"{}\" {}",
+        "  expect {}{} on {} at {} \"{}\" {}",
         expect.view,
+        expect.layout.iter().map(|layout| format!(" by {layout}")).collect::<String>(),
         mesh(&expect.mesh),
         mesh(&expect.rank),
         expect.name,

@@ -30,12 +30,15 @@ impl Build<'_> {
     fn expect(&mut self, pair: Match<'_>) -> Option<Expect> {
         let span = self.span(&pair);
         let view = self.first_name(&pair)?;
+        let mut names = of(pair.clone(), Rule::name).map(|name| self.name(&name)).skip(1);
+        let layout = names.next();
+        drop(names);
         let mut places = of(pair.clone(), Rule::place).map(|place| self.coords(place));
         let (mesh, rank) = (places.next()?, places.next()?);
         drop(places);
         let name = of(pair.clone(), Rule::string).next().map(|name| self.plain(&name))?;
         let pin = self.pin(pair)?;
-        Some(Expect { view, mesh, rank, name, pin, span })
+        Some(Expect { view, layout, mesh, rank, name, pin, span })
     }
 
     fn pin(&mut self, pair: Match<'_>) -> Option<Pin> {

@@ -40,6 +40,7 @@ impl Names<'_> {
                     self.check(expect, report);
                     expects.push(Expect {
                         view: expect.view.value.clone(),
+                        layout: expect.layout.as_ref().map(|layout| layout.value.clone()),
                         mesh: expect.mesh.value.clone(),
                         rank: expect.rank.value.clone(),
                         name: expect.name.value.clone(),
@@ -77,6 +78,10 @@ impl Names<'_> {
             report.unknown(&self.owner(), "view", &expect.view, known);
             return;
         };
+        if let Some(layout) = expect.layout.as_ref().filter(|l| !view.layouts.contains(&l.value)) {
+            let serving = view.layouts.iter().map(String::as_str);
+            report.unknown(&format!("the view `{}`", view.name), "layout", layout, serving);
+        }
         let rules = view.rules.iter().filter(|rule| {
             rule.spellings.iter().any(|s| s.template.capture(&expect.name.value).is_some())
         });

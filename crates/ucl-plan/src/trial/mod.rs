@@ -155,7 +155,9 @@ impl std::fmt::Display for Trial<'_> {
                 }
             }
             Kind::Expect(expect) => {
-                write!(f, "expect {} on {} ", expect.view, coordinates(&expect.mesh))?;
+                write!(f, "expect {} ", expect.view)?;
+                expect.layout.iter().try_for_each(|layout| write!(f, "by {layout} "))?;
+                write!(f, "on {} ", coordinates(&expect.mesh))?;
                 write!(f, "at {} \"{}\" ", coordinates(&expect.rank), expect.name)?;
                 match &expect.pin {
                     Pin::Element { index, .. } => write!(f, "{index:?}"),

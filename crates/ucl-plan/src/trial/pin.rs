@@ -20,7 +20,7 @@ pub(super) fn check(program: &Program, test: &Test, expect: &Expect) -> Result<(
     let Some(view) = program.views.get(&expect.view) else {
         return Err(fails(format!("there is no view `{}`", expect.view)));
     };
-    let layout = serving(program, view, &expect.mesh);
+    let layout = serving(program, view, expect);
     let layout = layout.map_err(|why| fails(format!("`{}`: {why}", expect.view)))?;
     let set: BTreeMap<String, u64> = test.sizes.clone().into_iter().collect();
     let set = with(&set, &optionals(program, view, &set));
@@ -42,15 +42,20 @@ pub(super) fn check(program: &Program, test: &Test, expect: &Expect) -> Result<(
     })
 }
 
-/// The first layout of a view that has all axes of a mesh; `None` where nothing is cut.
+/// The layout that an `expect` names, else the first that has all axes of its mesh; `None` where
+/// nothing is cut.
 ///
 /// # Errors
 /// No layout has them; names the axis.
-pub(super) fn serving<'p>(
+fn serving<'p>(
     program: &'p Program,
     view: &View,
-    mesh: &Mesh,
+    expect: &Expect,
 ) -> Result<Option<&'p Layout>, String> {
+    let mesh = &expect.mesh;
+    if let Some(name) = &expect.layout {
+        return Ok(program.layouts.get(name));
+    }
     let layouts = view.layouts.iter().filter_map(|name| program.layouts.get(name));
     let mut layouts = layouts.filter(|layout| lacking(Some(layout), mesh).is_none());
     match (layouts.next(), lacking(None, mesh)) {
