@@ -6,10 +6,11 @@ use super::lower::local_size;
 use super::names::Claims;
 use super::number::Scope;
 use super::size::{Composites, Equation, Monomial};
+use super::uneven::together;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Stored;
-use ucl_ir::{Binding, DimDef, Document, Program, View};
+use ucl_ir::{Binding, DimDef, Document, Program, Rule, View};
 
 /// The indices that each part of a cut holds: where its own numbers start.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +92,14 @@ pub(crate) fn equations(
     for stored in &inventory.tensors {
         for claim in claims.claimed.get(&stored.name).into_iter().flatten() {
             if seen.insert(claim.rule) {
-                shape_equations(&composites, view, claim.rule, cuts, stored, &mut out);
+                shape_equations(
+                    &composites,
+                    &view.rules[claim.rule],
+                    cuts,
+                    stored,
+                    inventory,
+                    &mut out,
+                );
             }
         }
     }
@@ -113,6 +121,9 @@ pub(crate) fn equations(
     for binding in program.model.bindings.iter().chain(&view.bindings) {
         let Some(document) = document(inventory, binding.document) else { continue };
         let scope = Scope { numbers: &numbers, document: Some(document) };
+        if !says_something(program, view, binding, document) {
+            continue;
+        }
         let value = evaluate(program, view, binding, &scope, document);
         let is_dim = composites.get(&binding.name).is_some()
             || program.model.dims.iter().any(|dim| dim.name == binding.name);
@@ -161,6 +172,24 @@ pub(crate) fn evaluate(
         })
     };
     Scope { numbers: &numbers, document: Some(document) }.eval(&binding.expr)
+}
+
+/// Whether a document has any key of a line, or of the lines that it names: what a line falls back on is
+/// no fact about a document that does not speak of it.
+fn says_something(
+    program: &Program,
+    view: &View,
+    binding: &Binding,
+    document: &serde_json::Map<String, serde_json::Value>,
+) -> bool {
+    let lines = || program.model.bindings.iter().chain(&view.bindings);
+    let has = |key: &str| document.get(key).is_some_and(|value| !value.is_null());
+    binding.expr.names().into_iter().any(|name| {
+        let other = lines().find(|other| {
+            other.name == name && other.document == binding.document && other.name != binding.name
+        });
+        has(name) || other.is_some_and(|other| other.expr.names().into_iter().any(has))
+    })
 }
 
 /// A number that a document gives for a name that is no dim (`tied`, `m`, `c1`).
@@ -237,13 +266,12 @@ fn document_name(document: Document) -> &'static str {
 
 fn shape_equations(
     composites: &Composites<'_>,
-    view: &View,
-    rule: usize,
+    rule: &Rule,
     cuts: Cuts<'_>,
     stored: &Stored,
+    inventory: &Inventory,
     out: &mut Vec<Equation>,
 ) {
-    let rule = &view.rules[rule];
     let shape = rule.declared.as_ref().unwrap_or(&rule.shape);
     if shape.len() != stored.shape.len() {
         return; // Said where the tensor is lowered.
@@ -251,6 +279,13 @@ fn shape_equations(
     for (axis, (factor, size)) in shape.iter().zip(&stored.shape).enumerate() {
         let rename = |atom: &str| padded_name(cuts, atom);
         let Some(local) = local_size(composites, cuts, &rule.terms, factor, &rename) else {
+            let whole = together(composites, cuts, rule, (axis, factor), stored, inventory);
+            out.extend(whole.map(|value| Equation {
+                sum: composites.polynomial(std::slice::from_ref(factor), &rename),
+                value,
+                source: format!("dim {axis} of all parts of {:?}", stored.name),
+                span: Some(rule.span),
+            }));
             continue;
         };
         let scale = local.iter().map(|(_, by, _)| *by).fold(1, lcm);

@@ -15,6 +15,7 @@ mod program;
 mod role;
 mod size;
 mod tied;
+mod uneven;
 mod unfit;
 mod value;
 

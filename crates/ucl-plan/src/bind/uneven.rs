@@ -1,0 +1,45 @@
+//! Whole sizes where a cut need not divide: what all ranks hold together.
+
+use super::cut::Cuts;
+use super::size::Composites;
+use std::collections::BTreeMap;
+use ucl_formats::Inventory;
+use ucl_formats::inventory::Stored;
+use ucl_ir::{Factor, Rest, Rule, Shard};
+
+/// The extent of a stored dim over all parts of an uneven cut in it; `None` if there is no such cut, or
+/// a part is missing.
+pub(super) fn together(
+    composites: &Composites<'_>,
+    cuts: Cuts<'_>,
+    rule: &Rule,
+    (axis, factor): (usize, &Factor),
+    stored: &Stored,
+    inventory: &Inventory,
+) -> Option<u64> {
+    let shard = uneven(composites, cuts, rule, factor)?;
+    let same = inventory.tensors.iter().filter(|one| {
+        one.name == stored.name && one.state == stored.state && one.shape.len() > axis
+    });
+    let parts: BTreeMap<u64, u64> =
+        same.map(|one| (cuts.part(shard, &one.at), one.shape[axis])).collect();
+    (parts.len() as u64 == cuts.ranks(shard)).then(|| parts.values().sum())
+}
+
+/// The uneven cut in a stored dim.
+fn uneven<'a>(
+    composites: &Composites<'_>,
+    cuts: Cuts<'a>,
+    rule: &Rule,
+    factor: &Factor,
+) -> Option<&'a Shard> {
+    let inner = match factor {
+        Factor::One => return None,
+        Factor::Group(sum) => sum,
+        Factor::Name(name) => match rule.terms.iter().find_map(|term| cuts.of(term, name)) {
+            Some(shard) => return Some(shard).filter(|shard| shard.rest == Rest::Uneven),
+            None => composites.get(name)?,
+        },
+    };
+    inner.alternatives.iter().flatten().find_map(|factor| uneven(composites, cuts, rule, factor))
+}
