@@ -2,7 +2,8 @@
 
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{
-    Composites, Cuts, Piece, PieceRole, Scope, Sizes, interval, params_of, scope_numbers,
+    Composites, Cuts, Members, Piece, PieceRole, Scope, Sizes, interval, params_of, scope_numbers,
+    told,
 };
 use crate::params::{Param, every};
 use crate::spell::Speller;
@@ -11,7 +12,7 @@ use crate::target::{Item, usable_view};
 use crate::work::{Move, MoveRole};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use ucl_ir::{Diagnostic, Layout, Mesh, Program, View};
+use ucl_ir::{Diagnostic, Layout, Mesh, Program, SetDef, View};
 use ucl_tensor::DType;
 
 /// What every rank of a mesh holds.
@@ -74,6 +75,7 @@ pub fn shard(
         return Err(wrong);
     }
     let padded = padded(program, view, layout, set, cuts, &sizes)?;
+    let sets = sets(program, view, set, cuts, &sizes)?;
     let copy_tied = layout.and_then(|layout| layout.copy_tied.as_ref()).is_some_and(|cond| {
         Scope { numbers: &scope_numbers(set, cuts), document: None }.holds(cond)
     });
@@ -88,6 +90,7 @@ pub fn shard(
             cuts,
             sizes: &sizes,
             padded: &padded,
+            sets: &sets,
             params: &params,
             tied,
             copy_tied,
@@ -124,6 +127,49 @@ fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnos
     wrong.collect()
 }
 
+/// Which indices are in the model's sets: here only numbers can tell.
+fn sets(
+    program: &Program,
+    view: &View,
+    set: &BTreeMap<String, u64>,
+    cuts: Cuts<'_>,
+    sizes: &Sizes,
+) -> Result<Members, Vec<Diagnostic>> {
+    let mesh = scope_numbers(set, cuts);
+    let numbers = |name: &str| {
+        let size = sizes.atom(name).and_then(|size| i64::try_from(size).ok());
+        size.or_else(|| number_of(program, view, &mesh, name))
+    };
+    let members = told(program, sizes, &numbers);
+    let unknown = program.model.sets.iter().filter(|set| !members.contains_key(&set.name));
+    let unknown = unknown.map(|set| {
+        let message = format!("which `{}` are in the set `{}` does not follow", set.dim, set.name);
+        Diagnostic::new("ucl::fit", message).at(set.span, "from this").help(match set.def {
+            SetDef::Named => {
+                "give it a condition in the spec: nothing else tells where there are no names"
+            }
+            _ => "say the numbers in it with --set NAME=N",
+        })
+    });
+    let unknown: Vec<Diagnostic> = unknown.collect();
+    if unknown.is_empty() { Ok(members) } else { Err(unknown) }
+}
+
+/// A number by name: said, or what a `from` makes of an empty document.
+fn number_of(
+    program: &Program,
+    view: &View,
+    said: &dyn Fn(&str) -> Option<i64>,
+    name: &str,
+) -> Option<i64> {
+    let nothing = serde_json::Map::new();
+    said(name).or_else(|| {
+        let binding =
+            program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
+        Scope { numbers: said, document: Some(&nothing) }.eval(&binding.expr)
+    })
+}
+
 /// The padded extents by the layout's formulas.
 fn padded(
     program: &Program,
@@ -134,14 +180,7 @@ fn padded(
     sizes: &Sizes,
 ) -> Result<BTreeMap<String, u64>, Vec<Diagnostic>> {
     let mesh = scope_numbers(set, cuts);
-    let nothing = serde_json::Map::new();
-    let numbers = |name: &str| {
-        mesh(name).or_else(|| {
-            let binding =
-                program.model.bindings.iter().chain(&view.bindings).find(|b| b.name == name)?;
-            Scope { numbers: &mesh, document: Some(&nothing) }.eval(&binding.expr)
-        })
-    };
+    let numbers = |name: &str| number_of(program, view, &mesh, name);
     let mut padded = BTreeMap::new();
     for pad in layout.map_or(&[][..], |layout| &layout.pads) {
         let Some(size) = sizes.atom(&pad.dim) else { continue };

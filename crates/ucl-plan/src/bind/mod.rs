@@ -12,6 +12,7 @@ mod number;
 mod pad;
 mod program;
 mod role;
+mod sets;
 mod size;
 mod tied;
 mod unfit;
@@ -26,6 +27,7 @@ pub(crate) use made::params_of;
 pub(crate) use names::claim;
 pub(crate) use number::Scope;
 pub(crate) use program::bind_program;
+pub(crate) use sets::{Members, exists, told};
 pub(crate) use size::{Composites, Sizes};
 pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::is_weight;
@@ -61,6 +63,8 @@ pub struct Bound<'a> {
     pub padding: IndexMap<String, u64>,
     pub(crate) sizes: Sizes,
     pub(crate) padded: BTreeMap<String, u64>,
+    /// Which indices are in the model's sets.
+    pub(crate) sets: Members,
     /// Which spelling of each rule the checkpoint uses.
     pub(crate) spellings: BTreeMap<usize, usize>,
     pub(crate) without_base: Option<String>,
