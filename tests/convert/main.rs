@@ -1,5 +1,7 @@
 //! Conversions against the oracles, bit for bit.
 
+mod blocks;
 mod hf;
+mod layers;
 mod same;
 mod stored;

@@ -158,6 +158,40 @@ fn a_program_as_text_compiles_to_itself() {
     }
 }
 
+/// Specs of other models, which are not shipped.
+#[test]
+fn other_models_as_text() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/models");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let model = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut library = ucl_specs::library();
+        library.add(&format!("{model}.ucl"), &fs::read_to_string(&path).unwrap());
+        assert_eq!(render(library.sources(), &library.diagnostics()), "");
+        let program = compile(&library, &model);
+        let text = program.to_string();
+        let mut alone = Library::new();
+        alone.add("text.ucl", &text);
+        pretty_eq(&bare(&program), &bare(&compile(&alone, &model)), &model);
+        let start = text.find("model ").unwrap();
+        let end = start + text[start..].find("\nview ").unwrap();
+        insta::assert_snapshot!(format!("other-{model}"), &text[start..end]);
+    }
+}
+
+/// A view that stacks layers has no place for those of a set.
+#[test]
+fn a_stacked_view_does_not_exist_where_layers_differ() {
+    let mut library = ucl_specs::library();
+    let text = "ucl 1\nmodel m extends llama {\n  drop mlp.gate\n  set a of l\n  each l in a { mlp.gate : f h }\n\
+                  drop mlp.up\n  each l in a { mlp.up : f h }\n}\n";
+    library.add("m.ucl", text);
+    assert_eq!(render(library.sources(), &library.diagnostics()), "");
+    let program = compile(&library, "m");
+    assert!(program.views["mcore"].lacking.is_empty());
+    assert_eq!(program.views["torch-dist"].lacking, ["mlp.gate", "mlp.up"]);
+}
+
 fn pretty_eq(a: &serde_json::Value, b: &serde_json::Value, what: &str) {
     if a != b {
         let lines = |value| serde_json::to_string_pretty(value).unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod layers;
 mod round_trip;
 mod rows;
 mod simulate;

@@ -38,7 +38,7 @@ pub(crate) fn mesh(text: &str) -> Mesh {
     sizes(text).into_iter().collect()
 }
 
-fn seed(param: &str) -> u64 {
+pub(crate) fn seed(param: &str) -> u64 {
     param.bytes().fold(17, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 

@@ -28,6 +28,16 @@ impl Model {
         composites.collect()
     }
 
+    /// The set of this name.
+    pub fn set(&self, name: &str) -> Option<&crate::Set> {
+        self.sets.iter().find(|set| set.name == name)
+    }
+
+    /// The set that a parameter is in.
+    pub fn set_of(&self, param: &crate::Param) -> Option<&crate::Set> {
+        self.set(param.set.as_deref()?)
+    }
+
     /// The parameter at this path.
     pub fn param(&self, path: &str) -> Option<&crate::Param> {
         self.params.iter().find(|param| param.path == path)

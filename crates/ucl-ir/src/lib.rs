@@ -23,7 +23,7 @@ pub use atoms::{Atoms, TwoSums};
 pub use diagnostic::{Diagnostic, Label};
 pub use expr::{BinaryOp, Compare, Cond, Expr};
 pub use layout::{Axis, Layout, Merge, MergeOp, Mesh, Pad, PadFill, Rest, Shard};
-pub use model::{Binding, Dim, DimDef, Document, Model, Param};
+pub use model::{Binding, Dim, DimDef, Document, Model, Param, Set, SetDef};
 pub use name::{Capture, Segment, Template};
 pub use pattern::{Pattern, patterns};
 pub use print::shape_text;

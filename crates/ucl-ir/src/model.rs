@@ -1,6 +1,6 @@
 //! What is in a checkpoint: the universal parameters over named dims.
 
-use crate::{Expr, Span, Sum};
+use crate::{Cond, Expr, Span, Sum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct Model {
     pub ancestors: Vec<String>,
     /// Its dims, in the order of declaration.
     pub dims: Vec<Dim>,
+    /// Its sets of indices, in the order of declaration.
+    pub sets: Vec<Set>,
     /// Its parameters in forward order, biases as parameters of their own (`attn.q.bias`).
     pub params: Vec<Param>,
     /// How dims and flags follow from documents.
@@ -58,6 +60,30 @@ pub enum DimDef {
     Composite(Sum),
 }
 
+/// Indices of a dim that have parameters which the others lack: layers that differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// The dim, an atom.
+    pub dim: String,
+    /// Which of its indices are in the set.
+    pub def: SetDef,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// Which indices are in a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SetDef {
+    /// Those that a checkpoint has parameters of the set for: nothing else tells.
+    Named,
+    /// Those for which the condition holds; the dim's name stands for the index.
+    When(Cond),
+    /// Those that are not in the set of this name.
+    Not(String),
+}
+
 /// A universal parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Param {
@@ -65,6 +91,8 @@ pub struct Param {
     pub path: String,
     /// The dims of the `each` blocks around it, outermost first; they are part of its name.
     pub each: Vec<String>,
+    /// The set of indices that have it; `None` where all have.
+    pub set: Option<String>,
     /// Its own dims, outermost first: atoms or composites that are products.
     pub dims: Vec<String>,
     /// Whether a checkpoint may lack it (for all its indices at once).

@@ -47,6 +47,8 @@ pub struct Model {
 pub enum ModelItem {
     /// `type "llama", "mistral"`
     Types(Types),
+    /// `set dense of l : l < kd`
+    Set(SetDecl),
     /// `dims a, b = c d`
     Dims(Vec<DimDecl>),
     /// A parameter.
@@ -68,6 +70,28 @@ pub struct Types {
     pub names: Vec<Name>,
     /// All of it.
     pub span: Span,
+}
+
+/// `set NAME of DIM : …`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetDecl {
+    /// Its name.
+    pub name: Name,
+    /// The dim whose indices are in it or not.
+    pub dim: Name,
+    /// Which are in it; `None` where nothing is said.
+    pub def: Option<SetRule>,
+    /// All of it.
+    pub span: Span,
+}
+
+/// Which indices are in a set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SetRule {
+    /// Those for which a condition holds.
+    When(Cond),
+    /// `not NAME`: those that are not in another one.
+    Not(Name),
 }
 
 /// `name = …` in `dims`.
@@ -116,11 +140,13 @@ pub struct Bias {
     pub span: Span,
 }
 
-/// `each l { … }`
+/// `each l in dense { … }`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Each {
     /// The dim.
     pub dim: Name,
+    /// The set, where not all indices have what is inside.
+    pub set: Option<Name>,
     /// Parameters and further `each`.
     pub items: Vec<EachItem>,
     /// All of it.

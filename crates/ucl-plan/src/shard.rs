@@ -2,8 +2,8 @@
 
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{
-    Composites, Cuts, Piece, PieceRole, Scope, Sizes, interval, obligations, params_of,
-    said_numbers,
+    Composites, Cuts, Members, Piece, PieceRole, Scope, Sizes, UNKNOWN_SIZE, interval, obligations,
+    params_of, said_numbers, told,
 };
 use crate::params::{Param, every};
 use crate::spell::Speller;
@@ -12,7 +12,7 @@ use crate::target::{Item, usable_view};
 use crate::work::{Move, MoveRole};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use ucl_ir::{Diagnostic, Layout, Mesh, Program, View};
+use ucl_ir::{Diagnostic, Layout, Mesh, Program, SetDef, View};
 use ucl_tensor::DType;
 
 /// What every rank of a mesh holds.
@@ -26,6 +26,8 @@ pub struct Shards {
     pub dims: BTreeMap<String, u64>,
     /// The extents that padded dims are padded to.
     pub padded: BTreeMap<String, u64>,
+    /// Which indices are in the model's sets.
+    pub(crate) sets: Members,
 }
 
 /// One rank of a mesh.
@@ -90,6 +92,7 @@ pub(crate) fn shard_by(
     }
     let numbers = said_numbers(program, view, set, cuts);
     let padded = padded(layout, &sizes, &numbers)?;
+    let sets = sets(program, &sizes, &numbers)?;
     let copy_tied = layout
         .and_then(|layout| layout.copy_tied.as_ref())
         .is_some_and(|cond| Scope { numbers: &numbers, document: None }.holds(cond));
@@ -104,6 +107,7 @@ pub(crate) fn shard_by(
             cuts,
             sizes: &sizes,
             padded: &padded,
+            sets: &sets,
             params: &params,
             tied,
             copy_tied,
@@ -120,7 +124,7 @@ pub(crate) fn shard_by(
     let dims = program.model.dims.iter().map(|dim| &dim.name).filter(|dim| is_product(dim));
     let dims = dims.filter_map(|dim| Some((dim.clone(), sizes.value(&composites.atoms(dim))?)));
     let dims = dims.collect();
-    Ok(Shards { params, ranks, dims, padded })
+    Ok(Shards { params, ranks, dims, padded, sets })
 }
 
 /// Cuts of dims that stand in names, where the ranks do not get whole shares.
@@ -140,6 +144,31 @@ fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnos
     wrong.collect()
 }
 
+/// Which indices are in the model's sets: here only numbers can tell.
+fn sets(
+    program: &Program,
+    sizes: &Sizes,
+    said: &dyn Fn(&str) -> Option<i64>,
+) -> Result<Members, Vec<Diagnostic>> {
+    let numbers = |name: &str| {
+        let size = sizes.atom(name).and_then(|size| i64::try_from(size).ok());
+        size.or_else(|| said(name))
+    };
+    let members = told(program, sizes, &numbers);
+    let unknown = program.model.sets.iter().filter(|set| !members.contains_key(&set.name));
+    let unknown = unknown.map(|set| {
+        let message = format!("which `{}` are in the set `{}` does not follow", set.dim, set.name);
+        Diagnostic::new(UNKNOWN_SIZE, message).at(set.span, "from this").help(match set.def {
+            SetDef::Named => {
+                "give it a condition in the spec: nothing else tells where there are no names"
+            }
+            _ => "say the numbers in it with --set NAME=N",
+        })
+    });
+    let unknown: Vec<Diagnostic> = unknown.collect();
+    if unknown.is_empty() { Ok(members) } else { Err(unknown) }
+}
+
 /// The padded extents by the layout's formulas.
 fn padded(
     layout: Option<&Layout>,
@@ -157,7 +186,7 @@ fn padded(
             None => {
                 return Err(vec![
                     Diagnostic::new(
-                        "ucl::fit",
+                        UNKNOWN_SIZE,
                         format!("to what `{}` is padded does not follow", pad.dim),
                     )
                     .at(pad.span, "from this")

@@ -1,7 +1,7 @@
 //! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
 
 use crate::algebra::Expr;
-use crate::bind::{Composites, Cuts, Lowering, Sizes, interval, unfit_diagnostic};
+use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, interval, unfit_diagnostic};
 use crate::params::{Param, every};
 use crate::target::Item;
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ pub(crate) struct Speller<'a> {
     pub(crate) cuts: Cuts<'a>,
     pub(crate) sizes: &'a Sizes,
     pub(crate) padded: &'a BTreeMap<String, u64>,
+    /// Which indices are in the model's sets.
+    pub(crate) sets: &'a Members,
     pub(crate) params: &'a [Param],
     pub(crate) tied: bool,
     /// Whether the last stage keeps a copy of a tied parameter.
@@ -160,12 +162,17 @@ impl Speller<'_> {
             counts.push(hi - lo);
             starts.push((lo, global));
         }
+        let param = self.program.model.param(&rule.terms[0]);
         for local in every(&counts) {
             let at = |dim: &str| dims.iter().position(|known| *known == dim);
             let spelled = |dim: &str| {
                 let at = at(dim)?;
                 Some(if starts[at].1 { local[at] + starts[at].0 } else { local[at] })
             };
+            let global = |dim: &str| at(dim).map(|at| local[at] + starts[at].0);
+            if param.is_some_and(|param| !exists(self.program, self.sets, param, global)) {
+                continue;
+            }
             let Some(name) = template.fill(spelled, |dim| self.sizes.atom(dim)) else { continue };
             let name = match self.without_base {
                 Some(base) => name.strip_prefix(base).unwrap_or(&name).to_owned(),

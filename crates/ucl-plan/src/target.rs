@@ -194,6 +194,7 @@ fn of_view(
         cuts: Cuts { layout: None, mesh: &mesh },
         sizes: &bound.sizes,
         padded: &padded,
+        sets: &bound.sets,
         params: &bound.params,
         tied: bound.tied,
         copy_tied: false,

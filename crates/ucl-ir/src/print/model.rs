@@ -1,7 +1,7 @@
 //! The model.
 
 use super::expr;
-use crate::{Dim, DimDef, Model, Param};
+use crate::{Dim, DimDef, Model, Param, SetDef};
 use std::fmt::{self, Write};
 
 pub(super) fn write(model: &Model, f: &mut impl Write) -> fmt::Result {
@@ -14,7 +14,18 @@ pub(super) fn write(model: &Model, f: &mut impl Write) -> fmt::Result {
     if !dims.is_empty() {
         writeln!(f, "  dims {}\n", dims.join(", "))?;
     }
-    params(&model.params, 0, f)?;
+    for set in &model.sets {
+        let rule = match &set.def {
+            SetDef::Named => String::new(),
+            SetDef::When(cond) => format!(" : {}", expr::cond(cond)),
+            SetDef::Not(other) => format!(" : not {other}"),
+        };
+        writeln!(f, "  set {} of {}{rule}", set.name, set.dim)?;
+    }
+    if !model.sets.is_empty() {
+        writeln!(f)?;
+    }
+    params(model, &model.params, 0, f)?;
     // A bias that is there whenever its parameter is, which may be lacking.
     for param in model.params.iter().filter(|param| param.optional) {
         let path = format!("{}.bias", param.path);
@@ -38,13 +49,18 @@ fn dim(dim: &Dim) -> String {
 }
 
 /// Parameters that share `depth` blocks; those of one block stand together.
-fn params(all: &[Param], depth: usize, f: &mut impl Write) -> fmt::Result {
+fn params(model: &Model, all: &[Param], depth: usize, f: &mut impl Write) -> fmt::Result {
     let indent = "  ".repeat(depth + 1);
-    for run in all.chunk_by(|a, b| a.each.get(depth) == b.each.get(depth)) {
-        match run.first().and_then(|param| param.each.get(depth)) {
-            Some(dim) => {
-                writeln!(f, "{indent}each {dim} {{")?;
-                params(run, depth + 1, f)?;
+    let head = |param: &Param| {
+        let dim = param.each.get(depth)?;
+        let set = model.set_of(param).filter(|set| set.dim == *dim);
+        Some(dim.clone() + &set.map_or_else(String::new, |set| format!(" in {}", set.name)))
+    };
+    for run in all.chunk_by(|a, b| head(a) == head(b)) {
+        match run.first().and_then(head) {
+            Some(head) => {
+                writeln!(f, "{indent}each {head} {{")?;
+                params(model, run, depth + 1, f)?;
                 writeln!(f, "{indent}}}")?;
             }
             None => lines(run, &indent, f)?,

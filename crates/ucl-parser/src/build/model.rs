@@ -3,7 +3,7 @@
 use super::{Build, Match, has, of};
 use crate::ast::{
     Bias, DimDecl, DimValue, Each, EachItem, Factor, FactorKind, File, From, Model, ModelItem,
-    Name, Param, Shape, Spanned, Sum, Types,
+    Name, Param, SetDecl, SetRule, Shape, Spanned, Sum, Types,
 };
 use crate::grammar::{Rule, parts};
 use ucl_ir::{Diagnostic, Document};
@@ -48,6 +48,7 @@ impl Build<'_> {
     fn model_item(&mut self, pair: Match<'_>) -> Option<ModelItem> {
         Some(match pair.as_rule() {
             Rule::types => ModelItem::Types(self.types(pair)),
+            Rule::set => ModelItem::Set(self.set(pair)?),
             Rule::dims => ModelItem::Dims(self.dims(pair)),
             Rule::param => ModelItem::Param(self.param(pair)?),
             Rule::each => ModelItem::Each(self.each(pair)?),
@@ -69,6 +70,22 @@ impl Build<'_> {
             );
         }
         Types { names, span }
+    }
+
+    fn set(&mut self, pair: Match<'_>) -> Option<SetDecl> {
+        let span = self.span(&pair);
+        let mut names = of(pair.clone(), Rule::name).map(|name| self.name(&name));
+        let (name, dim) = (names.next()?, names.next()?);
+        drop(names);
+        let mut def = None;
+        for part in parts(pair) {
+            match part.as_rule() {
+                Rule::cond => def = self.cond(part).map(SetRule::When),
+                Rule::rest_of => def = self.names(part).pop().map(SetRule::Not),
+                _ => {}
+            }
+        }
+        Some(SetDecl { name, dim, def, span })
     }
 
     pub(super) fn dims(&mut self, pair: Match<'_>) -> Vec<DimDecl> {
@@ -112,6 +129,7 @@ impl Build<'_> {
     fn each(&mut self, pair: Match<'_>) -> Option<Each> {
         let span = self.span(&pair);
         let dim = self.first_name(&pair)?;
+        let set = of(pair.clone(), Rule::set_name).next().and_then(|set| self.names(set).pop());
         let mut items = Vec::new();
         for part in parts(pair) {
             match part.as_rule() {
@@ -120,7 +138,7 @@ impl Build<'_> {
                 _ => {}
             }
         }
-        Some(Each { dim, items, span })
+        Some(Each { dim, set, items, span })
     }
 
     pub(super) fn from(&mut self, pair: Match<'_>) -> Option<From> {

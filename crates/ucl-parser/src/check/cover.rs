@@ -38,7 +38,9 @@ pub(super) fn check(program: &Program, view: &View, known: &Known, found: &mut V
     }
     let family = std::iter::once(&view.name).chain(&view.ancestors);
     let broken = family.into_iter().any(|name| known.views.contains(name));
-    if !view.lacking.is_empty() && is_own(view) && !broken {
+    // A line that cannot store what it spells is told of itself.
+    let told = found.iter().any(|mistake| mistake.code == "ucl::set");
+    if !view.lacking.is_empty() && is_own(view) && !broken && !told {
         found.push(
             Diagnostic::new(
                 "ucl::cover",

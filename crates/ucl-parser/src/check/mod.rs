@@ -4,6 +4,7 @@ mod balance;
 mod cover;
 mod differences;
 mod disjoint;
+mod sets;
 mod unify;
 
 pub use cover::absent;
@@ -30,6 +31,7 @@ pub(crate) fn check_beside(program: &Program, known: &Known) -> Vec<Diagnostic> 
     let mut found = Vec::new();
     for view in program.views.values().filter(|view| exists(view)) {
         balance::check(program, view, known, &mut found);
+        sets::check(program, view, known, &mut found);
         disjoint::check(program, view, known, &mut found);
         cover::check(program, view, known, &mut found);
     }

@@ -28,6 +28,7 @@ impl Read<'_> {
             "model" | "view" | "layout" | "extends" => "a name",
             "for" => "a view",
             "each" | "dims" | "pad" | "(" => "a dim",
+            "set" | "in" | "not" if self.rule == Rule::strict_model => "a set",
             "over" | "mesh" => "a mesh axis",
             "drop" | "require" | "of" | "tied" | "shift" | "scale" | "average" | "sum" => {
                 "a parameter"
@@ -100,7 +101,7 @@ impl Read<'_> {
             Rule::strict_file => ("a file", "one `model`, then `view`, `layout` and `test` blocks"),
             Rule::strict_model => (
                 "a model",
-                "parameters (`attn.q : n d h`), `type`, `dims`, `each`, `drop`, `require` and `from`",
+                "parameters (`attn.q : n d h`), `type`, `set`, `dims`, `each`, `drop`, `require` and `from`",
             ),
             Rule::strict_each => {
                 ("an `each` block", "parameters (`attn.q : n d h`) and further `each` blocks")
@@ -129,7 +130,7 @@ pub(super) fn between_statements(rule: Rule, wants: &Wants) -> bool {
 pub(super) fn starters(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::strict_file => &["view", "layout", "test", "model"],
-        Rule::strict_model => &["type", "dims", "each", "drop", "require", "from"],
+        Rule::strict_model => &["type", "set", "dims", "each", "drop", "require", "from"],
         Rule::strict_each => &["each"],
         Rule::strict_view => {
             &["under", "rename", "ignore", "base", "dims", "shift", "scale", "from"]

@@ -13,8 +13,7 @@ pub(super) fn known(read: &Read<'_>) -> Option<Mistake> {
         return Some(mistake);
     }
     let token = *read.token()?;
-    each_in(read, &token)
-        .or_else(|| nameless(read, &token))
+    nameless(read, &token)
         .or_else(|| question(read, &token))
         .or_else(|| comparison(read, &token))
         .or_else(|| other_block(read, &token))
@@ -59,26 +58,6 @@ fn no_axis(read: &Read<'_>) -> Option<Mistake> {
     let mistake =
         Mistake::new("ucl::missing", message, &here, "`over` and a mesh axis have to follow");
     Some(mistake.help(format!("write `{} over tp`", read.statement())))
-}
-
-/// `each l in dense {`
-fn each_in(read: &Read<'_>, token: &Token) -> Option<Mistake> {
-    if read.word(-2) != "each" || read.word(0) != "in" {
-        return None;
-    }
-    let end = read.stop.tokens.get(read.stop.at + 1).filter(|set| set.kind == TokenKind::Word);
-    let end = end.map_or(token.end, |set| set.end);
-    let dim = read.word(-1);
-    Some(
-        Mistake::new(
-            "ucl::reserved",
-            format!("`each {dim} in …` is kept for later"),
-            token,
-            "not yet part of the language",
-        )
-        .help(format!("write `each {dim} {{ … }}`: for now all are alike"))
-        .mend([Patch::erase(read.text, token.start, end)]),
-    )
 }
 
 /// `: h = norm`

@@ -9,6 +9,7 @@ mod lower;
 mod model;
 mod rename;
 mod report;
+mod sets;
 pub(crate) mod spans;
 mod suggest;
 mod test;

@@ -3,11 +3,11 @@
 use super::dims::{composites, cycle, has_cycle, names_in};
 use super::report::Report;
 use super::tree::{Node, extend, find, flatten, is_each, paths_in, remove, visit};
-use super::{Chain, lower, suggest};
-use crate::ast::{self, DimValue, EachItem, ModelItem};
+use super::{Chain, lower, sets, suggest};
+use crate::ast::{self, DimValue, EachItem, ModelItem, SetRule};
 use indexmap::IndexMap;
 use std::collections::HashSet;
-use ucl_ir::{Atoms, Binding, Diagnostic, Dim, DimDef, Model, Param, Span};
+use ucl_ir::{Atoms, Binding, Diagnostic, Dim, DimDef, Model, Param, Set, SetDef, Span};
 
 pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
     let mut merge = Merge {
@@ -15,6 +15,7 @@ pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
         own: false,
         name: chain.name.clone(),
         dims: IndexMap::new(),
+        sets: IndexMap::new(),
         nodes: Vec::new(),
     };
     let mut bindings = Vec::new();
@@ -23,6 +24,7 @@ pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
         let Some(model) = &file.model else { continue };
         merge.own = own;
         merge.dims(model);
+        merge.sets(model);
         merge.drop(model);
         merge.params(model);
         merge.require(model);
@@ -41,10 +43,12 @@ pub(super) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Model {
         flatten(node, number < before, &mut params);
     }
     let dims = merge.dims.into_values().collect();
+    let sets = merge.sets.into_values().collect();
     let ancestors = chain.ancestors.clone();
     let name = chain.name.clone();
-    let model = Model { name, types, ancestors, dims, params, bindings, span };
+    let model = Model { name, types, ancestors, dims, sets, params, bindings, span };
     tied(&model, report);
+    sets::check(chain, &model, report);
     model
 }
 
@@ -146,6 +150,7 @@ struct Merge<'a> {
     own: bool,
     name: String,
     dims: IndexMap<String, Dim>,
+    sets: IndexMap<String, Set>,
     nodes: Vec<Node>,
 }
 
@@ -182,6 +187,29 @@ impl Merge<'_> {
                     });
                 }
             }
+        }
+    }
+
+    /// A set of the same name replaces the inherited one.
+    fn sets(&mut self, model: &ast::Model) {
+        let mut here: IndexMap<&str, Span> = IndexMap::new();
+        for item in &model.items {
+            let ModelItem::Set(decl) = item else { continue };
+            let name = &decl.name;
+            if let (Some(first), true) = (here.insert(&name.value, name.span), self.own) {
+                self.report.twice("set", &name.value, first, name.span);
+            }
+            let set = Set {
+                name: name.value.clone(),
+                dim: decl.dim.value.clone(),
+                def: match &decl.def {
+                    None => SetDef::Named,
+                    Some(SetRule::When(cond)) => SetDef::When(lower::cond(cond)),
+                    Some(SetRule::Not(other)) => SetDef::Not(other.value.clone()),
+                },
+                span: name.span,
+            };
+            self.sets.insert(name.value.clone(), set);
         }
     }
 
@@ -228,16 +256,16 @@ impl Merge<'_> {
         let mut waiting = Vec::new();
         for item in &model.items {
             match item {
-                ModelItem::Param(param) => waiting.extend(self.param(param, &[], &nodes)),
+                ModelItem::Param(param) => waiting.extend(self.param(param, &[], None, &nodes)),
                 ModelItem::Each(each) => {
                     let at = nodes[..inherited].iter().position(|node| is_each(node, each));
                     let Some(at) = at else {
                         nodes.append(&mut waiting);
-                        let inner = self.each(each, &[], &nodes);
+                        let inner = self.each(each, &[], None, &nodes);
                         nodes.push(inner);
                         continue;
                     };
-                    let inner = self.each(each, &[], &nodes);
+                    let inner = self.each(each, &[], None, &nodes);
                     extend(&mut nodes[at], inner);
                     inherited += waiting.len();
                     nodes.splice(at..at, std::mem::take(&mut waiting));
@@ -252,7 +280,13 @@ impl Merge<'_> {
         }
     }
 
-    fn each(&mut self, each: &ast::Each, around: &[String], nodes: &[Node]) -> Node {
+    fn each<'e>(
+        &mut self,
+        each: &'e ast::Each,
+        around: &[String],
+        outer: Option<&'e ast::Name>,
+        nodes: &[Node],
+    ) -> Node {
         if self.own {
             match self.dims.get(&each.dim.value).map(|dim| &dim.def) {
                 None => self.unknown_dim(&each.dim),
@@ -267,19 +301,61 @@ impl Merge<'_> {
                 ),
             }
         }
+        let set = self.each_in(each, outer);
         let around = [around, std::slice::from_ref(&each.dim.value)].concat();
         let mut inside: Vec<Node> = Vec::new();
         for item in &each.items {
             match item {
-                EachItem::Param(param) => inside.extend(self.param(param, &around, nodes)),
-                EachItem::Each(inner) => inside.push(self.each(inner, &around, nodes)),
+                EachItem::Param(param) => inside.extend(self.param(param, &around, set, nodes)),
+                EachItem::Each(inner) => inside.push(self.each(inner, &around, set, nodes)),
             }
         }
         Node::Each(each.dim.value.clone(), inside)
     }
 
+    /// The set of what is inside a block: its own, or that of a block around it.
+    fn each_in<'e>(
+        &mut self,
+        each: &'e ast::Each,
+        outer: Option<&'e ast::Name>,
+    ) -> Option<&'e ast::Name> {
+        let Some(own) = &each.set else { return outer };
+        if self.own {
+            match self.sets.get(&own.value) {
+                None => {
+                    let known: Vec<&str> = self.sets.keys().map(String::as_str).collect();
+                    self.report.unknown(&format!("the model `{}`", self.name), "set", own, known);
+                }
+                Some(set) if set.dim != each.dim.value => {
+                    let text = format!("`{}` is a set of `{}`", own.value, set.dim);
+                    self.report.say(
+                        Diagnostic::new("ucl::set", text)
+                            .at(own.span, format!("not of `{}`", each.dim.value))
+                            .at(set.span, "declared here"),
+                    );
+                }
+                Some(_) => {}
+            }
+            if let Some(outer) = outer {
+                self.report.say(
+                    Diagnostic::new("ucl::set", "a set inside a set")
+                        .at(own.span, "a parameter is in one set at most")
+                        .at(outer.span, "the one around it")
+                        .help("declare one set with both conditions, joined by `and`"),
+                );
+            }
+        }
+        Some(own)
+    }
+
     /// A parameter and its bias.
-    fn param(&mut self, decl: &ast::Param, each: &[String], nodes: &[Node]) -> Vec<Node> {
+    fn param(
+        &mut self,
+        decl: &ast::Param,
+        each: &[String],
+        set: Option<&ast::Name>,
+        nodes: &[Node],
+    ) -> Vec<Node> {
         if self.own
             && let Some(first) = find(nodes, &decl.path.value)
             && first.span.source != decl.span.source
@@ -298,6 +374,7 @@ impl Merge<'_> {
         let mut param = Param {
             path: decl.path.value.clone(),
             each: each.to_vec(),
+            set: set.map(|set| set.value.clone()),
             dims: self.param_dims(&decl.path, each, &decl.dims),
             optional: decl.optional,
             tied: decl.tied.as_ref().map(|name| name.value.clone()),

@@ -6,6 +6,7 @@ use ucl_ir::{Diagnostic, Program, Span};
 pub(crate) fn map(program: &mut Program, to: impl Fn(&mut Span)) {
     to(&mut program.model.span);
     program.model.dims.iter_mut().for_each(|dim| to(&mut dim.span));
+    program.model.sets.iter_mut().for_each(|set| to(&mut set.span));
     program.model.params.iter_mut().for_each(|param| to(&mut param.span));
     program.model.bindings.iter_mut().for_each(|binding| to(&mut binding.span));
     for view in program.views.values_mut() {

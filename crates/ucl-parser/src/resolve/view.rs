@@ -64,8 +64,18 @@ fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View 
     let blocks = model.blocks();
     lines.sort_by_key(|line| line.terms.first().and_then(|term| blocks.get(term)).copied());
     let when = layers.iter().rev().find_map(|(view, _)| view.when.as_ref());
-    let spelled = |path: &str| lines.iter().any(|line| line.terms.iter().any(|t| t == path));
-    let lacking = model.params.iter().filter(|p| !p.optional && !spelled(&p.path));
+    let spelled = |param: &ucl_ir::Param| {
+        let set = model.set_of(param);
+        lines.iter().any(|line| {
+            let named = || {
+                line.spellings.iter().all(|s| {
+                    s.template.indices().any(|d| Some(d) == set.map(|set| set.dim.as_str()))
+                })
+            };
+            line.terms.contains(&param.path) && (set.is_none() || named())
+        })
+    };
+    let lacking = model.params.iter().filter(|p| !p.optional && !spelled(p));
     let lacking = lacking.map(|param| param.path.clone()).collect();
     // A rename may have left no name with an inherited base.
     let mut bases = state.bases;

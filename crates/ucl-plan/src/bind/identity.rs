@@ -63,6 +63,7 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
         set: BTreeMap::new(),
         sizes: Sizes::default(),
         padded: BTreeMap::new(),
+        sets: super::Members::new(),
         spellings: BTreeMap::new(),
         without_base: None,
         atlas: Atlas::default(),

@@ -13,6 +13,7 @@ mod oblige;
 mod pad;
 mod program;
 mod role;
+mod sets;
 mod size;
 mod tied;
 mod uneven;
@@ -29,6 +30,7 @@ pub(crate) use names::claim;
 pub(crate) use number::Scope;
 pub(crate) use oblige::obligations;
 pub(crate) use program::bind_program;
+pub(crate) use sets::{Members, exists, told};
 pub(crate) use size::{Composites, Sizes};
 pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::{is_weight, stored_value};
@@ -66,6 +68,8 @@ pub struct Bound<'a> {
     pub(crate) set: BTreeMap<String, u64>,
     pub(crate) sizes: Sizes,
     pub(crate) padded: BTreeMap<String, u64>,
+    /// Which indices are in the model's sets.
+    pub(crate) sets: Members,
     /// Which spelling of each rule the checkpoint uses.
     pub(crate) spellings: BTreeMap<usize, usize>,
     pub(crate) without_base: Option<String>,

@@ -53,6 +53,28 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether `cond` holds; `None` where a number in it does not follow and decides.
+    pub(crate) fn decides(&self, cond: &Cond) -> Option<bool> {
+        match cond {
+            Cond::Compare(compare, a, b) => {
+                let order = self.eval(a)?.cmp(&self.eval(b)?);
+                Some(match compare {
+                    Compare::Equal => order.is_eq(),
+                    Compare::Less => order.is_lt(),
+                    Compare::Greater => order.is_gt(),
+                })
+            }
+            Cond::And(a, b) => match (self.decides(a), self.decides(b)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (a, b) => Some(a? && b?),
+            },
+            Cond::Or(a, b) => match (self.decides(a), self.decides(b)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (a, b) => Some(a? || b?),
+            },
+        }
+    }
+
     fn or_zero(&self, expr: &Expr) -> i64 {
         self.eval(expr).unwrap_or(0)
     }

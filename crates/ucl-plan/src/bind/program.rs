@@ -11,6 +11,7 @@ use super::names::{Claim, Claims};
 use super::oblige::obligations;
 use super::pad::paddings;
 use super::role::Copies;
+use super::sets::{Members, exists};
 use super::size::{Composites, Sizes};
 use super::tied::claim_all;
 use super::unfit::unfit_diagnostic;
@@ -68,6 +69,7 @@ pub(crate) fn bind_program<'a>(
             set: set.clone(),
             sizes,
             padded,
+            sets: Members::new(),
             spellings: BTreeMap::new(),
             without_base: claims.without_base.clone(),
             atlas: Atlas::default(),
@@ -78,6 +80,7 @@ pub(crate) fn bind_program<'a>(
     };
     binder.params(&claims);
     binder.pieces(&claims);
+    binder.sets();
     binder.missing();
     if !binder.wrong.is_empty() {
         return Err(binder.wrong);
@@ -334,6 +337,13 @@ impl<'a> Binder<'a, '_> {
             let extent = |dim: &String| self.bound.sizes.atom(dim).unwrap_or(1);
             let extents: Vec<u64> = param.each.iter().map(extent).collect();
             for indices in crate::params::every(&extents) {
+                let index = |dim: &str| {
+                    let at = param.each.iter().position(|each| each == dim)?;
+                    indices.get(at).copied()
+                };
+                if !exists(self.program, &self.bound.sets, param, index) {
+                    continue;
+                }
                 let key = number.map(|number| (number, indices.clone()));
                 if key.is_none_or(|key| !self.bound.own.contains_key(&key)) {
                     self.bound.missing.push(self.spelled(param, &indices));

@@ -3,9 +3,10 @@
 use super::code::{number, same, told};
 use super::memory::{Memory, Tensors, Way};
 use super::run::run;
-use crate::bind::{Bound, Composites, Sizes, bind_program, is_weight};
+use crate::bind::{Bound, Composites, Sizes, bind_program, exists, is_weight};
 use crate::params::{Param, every};
 use crate::plan::Plan;
+use crate::shard::Shards;
 use crate::target::{Naming, States, Target};
 use crate::universal::{VIEW, with_universal_view};
 use crate::work::Work;
@@ -40,7 +41,7 @@ pub(super) fn round_trip(way: Way<'_>) -> Result<usize, Vec<Diagnostic>> {
         let way = Way { set: &set, ..way };
         let memory = Memory::new(way)?;
         let (plan, made) = converted(way, &memory, &Naming::Universal)?;
-        compare(way, &plan.bound.params, &made, &universal(way.program, &plan.bound.params))?;
+        compare(way, &plan.bound.params, &made, &universal(way.program, &memory.shards))?;
         for view in views {
             to_view(way, &memory, view)?;
             reached += 1;
@@ -145,13 +146,21 @@ fn written(mut tensors: Tensors) -> Tensors {
     tensors
 }
 
-/// The universal form of these parameters: their own numbers.
-fn universal(program: &Program, params: &[Param]) -> Tensors {
+/// The universal form of a model: every element's own number.
+fn universal(program: &Program, shards: &Shards) -> Tensors {
     let mut tensors = Tensors::new();
-    for param in params {
+    for param in &shards.params {
+        let Some(declared) = program.model.param(&param.path) else { continue };
         let extents: Vec<u64> = param.dims[..param.each].iter().map(|dim| dim.extent).collect();
         let rest: u64 = param.dims[param.each..].iter().map(|dim| dim.extent).product();
         for (block, indices) in (0u64..).zip(every(&extents)) {
+            let index = |dim: &str| {
+                let at = param.dims.iter().position(|known| known.name == dim)?;
+                indices.get(at).copied()
+            };
+            if !exists(program, &shards.sets, declared, index) {
+                continue;
+            }
             for state in super::code::STATES.into_iter().filter(|state| *state != "param") {
                 let cells = (block * rest..(block + 1) * rest)
                     .map(|address| number(program, &param.path, state, address));
@@ -170,8 +179,7 @@ fn folder(plan: &Plan<'_>, made: Tensors) -> Memory {
         universal: Some(plan.manifest(&digests, None, Vec::new())),
         ..Inventory::default()
     };
-    let mut memory =
-        Memory { inventory, files: Vec::new(), shards: crate::shard::Shards::default() };
+    let mut memory = Memory { inventory, files: Vec::new(), shards: Shards::default() };
     let mut made = made;
     for tensor in plan.tensors() {
         let key = (tensor.name.clone(), tensor.state.clone());
