@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use ucl_formats::Inventory;
+use ucl_formats::{Format, Inventory};
 use ucl_formats::inventory::{Data, Framework, Mesh, Role, SourceFile, Stored};
 use ucl_ir::Program;
 use ucl_parser::Library;
@@ -135,6 +135,7 @@ pub(crate) fn planned<'a>(
     let bound: Bound<'_> = bind(programs, &simulated.inventory, &said, naming)
         .unwrap_or_else(|refusal| panic!("{view}: {refusal:#?}"));
     let target = Target {
+        format: Format::Universal,
         naming: naming.clone(),
         dtype: None,
         states: States::All,
