@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use ucl_formats::{Format, Inventory};
 use ucl_formats::inventory::{Data, Framework, Mesh, Role, SourceFile, Stored};
+use ucl_formats::{Format, Inventory};
 use ucl_ir::Program;
 use ucl_parser::Library;
 use ucl_plan::{Bound, MoveRole, Naming, Plan, Said, Shards, States, Target, Work, bind, shard};

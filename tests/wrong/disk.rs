@@ -96,8 +96,13 @@ fn a_full_disk_leaves_what_was_there() {
     assert!(found.problems.is_empty());
     let said = Said::default();
     let bound = bind(&[], &found.inventory, &said, &Naming::Stored).ok().unwrap();
-    let target =
-        Target { format: Format::Universal, naming: Naming::Stored, dtype: None, states: States::All, max_file_bytes: 2000 };
+    let target = Target {
+        format: Format::Universal,
+        naming: Naming::Stored,
+        dtype: None,
+        states: States::All,
+        max_file_bytes: 2000,
+    };
     let plan = Plan::new(bound, target).unwrap();
     let needed: u64 = plan.files().iter().map(|file: &TargetFile| file.len).sum();
     assert!(plan.files().len() > 6);

@@ -49,7 +49,8 @@ impl<'a> Beside<'a> {
             }
         }
         if let Some(folder) = config {
-            let placed = given.iter().filter_map(|name| Some((format.place(name)?, folder.join(name))));
+            let placed =
+                given.iter().filter_map(|name| Some((format.place(name)?, folder.join(name))));
             beside.copied.extend(placed);
         }
         if !left_out.is_empty() {

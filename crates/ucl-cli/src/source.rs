@@ -11,7 +11,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise, with_universal_view,
+    Bound, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise,
+    with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.

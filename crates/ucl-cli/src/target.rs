@@ -30,7 +30,9 @@ pub(crate) fn states(states: StatesArg) -> States {
 pub(crate) fn target(args: &TargetArgs) -> Result<Target, Stop> {
     let (format, a, view, all) = match args.to {
         Format::Universal => (Made::Universal, "a universal checkpoint", "universal", States::All),
-        Format::Hf => (Made::HuggingFace, "a Hugging Face model", HUGGING_FACE_VIEW, States::Weights),
+        Format::Hf => {
+            (Made::HuggingFace, "a Hugging Face model", HUGGING_FACE_VIEW, States::Weights)
+        }
         other => return Err(unknown(other)),
     };
     if let Some((axis, _)) = args.mesh.iter().flatten().find(|(_, size)| **size > 1) {

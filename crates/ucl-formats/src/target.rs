@@ -29,6 +29,8 @@ pub struct Wanted {
     pub shape: Vec<u64>,
     /// What it is.
     pub role: Role,
+    /// Whether it has to be in the file of the tensor before it.
+    pub joined: bool,
 }
 
 impl Wanted {

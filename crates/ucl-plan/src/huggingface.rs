@@ -69,7 +69,8 @@ impl Plan<'_> {
 
     /// For each item where transformers puts it when it saves, if that is not the order of the view.
     ///
-    /// Version 5 sorts by name what it holds in other shapes than it saves, and undoes the shapes then.
+    /// Where version 5 holds a model in other shapes than it saves, it sorts the names in memory and
+    /// undoes the shapes then. What shares a place is a part of one tensor, and stays in one file.
     pub(crate) fn saved_order(&self) -> Option<Vec<Place>> {
         let (program, _) = self.bound.spec?;
         let of_view_hf = self.target.naming == Naming::View(VIEW.to_owned());

@@ -125,22 +125,30 @@ impl<'a> Plan<'a> {
             Format::Universal => {}
             Format::HuggingFace => chosen.sort_by_key(|one| one.item),
         }
-        if let Some(places) = self.saved_order() {
+        let places = self.saved_order();
+        if let Some(places) = &places {
             chosen.sort_by(|a, b| places[a.item].cmp(&places[b.item]));
         }
-        self.arrange(chosen).map_err(|diagnostic| vec![diagnostic])
+        let joined = chosen.iter().enumerate().map(|(number, one)| {
+            let place = |one: &Chosen| places.as_ref().map(|places| &places[one.item]);
+            number > 0 && place(one).is_some() && place(one) == place(&chosen[number - 1])
+        });
+        let joined: Vec<bool> = joined.collect();
+        self.arrange(chosen, &joined).map_err(|diagnostic| vec![diagnostic])
     }
 
     /// Lays the tensors out over files.
-    fn arrange(&mut self, tensors: Vec<Chosen>) -> Result<(), Diagnostic> {
+    fn arrange(&mut self, tensors: Vec<Chosen>, joined: &[bool]) -> Result<(), Diagnostic> {
         let wanted: Vec<Wanted> = tensors
             .iter()
-            .map(|one| Wanted {
+            .zip(joined)
+            .map(|(one, joined)| Wanted {
                 name: one.tensor.name.clone(),
                 state: one.tensor.state.clone(),
                 dtype: one.tensor.dtype,
                 shape: one.tensor.shape.clone(),
                 role: self.own(&self.items[one.item]).map_or(Role::Trained, |own| own.role),
+                joined: *joined,
             })
             .collect();
         let metadata = &self.bound.inventory.metadata;

@@ -15,7 +15,13 @@ pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<A
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let naming = target::naming(&args.view);
-    let target = Target { format: Format::Universal, naming, dtype: None, states: States::All, max_file_bytes: u64::MAX };
+    let target = Target {
+        format: Format::Universal,
+        naming,
+        dtype: None,
+        states: States::All,
+        max_file_bytes: u64::MAX,
+    };
     let plan = opened.plan(target, session)?;
     let slices = plan.explain(&args.name);
     if slices.is_empty() {

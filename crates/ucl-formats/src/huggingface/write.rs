@@ -34,22 +34,26 @@ pub(crate) fn files(
     Ok(files)
 }
 
-/// A tensor larger than a file may be gets a file at once, and those before and after it share one.
+/// What is larger than a file may be gets a file at once, and what stands before and after it shares
+/// one. Tensors that are joined count as one.
 fn shards(tensors: &[Wanted], max_bytes: u64) -> Vec<Vec<usize>> {
     let mut shards = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut bytes = 0;
-    for (number, tensor) in tensors.iter().enumerate() {
-        let size = tensor.bytes();
+    let mut first = 0;
+    for joined in tensors.chunk_by(|_, next| next.joined) {
+        let numbers = first..first + joined.len();
+        first = numbers.end;
+        let size = joined.iter().map(Wanted::bytes).sum::<u64>();
         if size > max_bytes {
-            shards.push(vec![number]);
+            shards.push(numbers.collect());
             continue;
         }
         if bytes + size > max_bytes {
             shards.push(std::mem::take(&mut open));
             bytes = 0;
         }
-        open.push(number);
+        open.extend(numbers);
         bytes += size;
     }
     if !open.is_empty() || shards.is_empty() {
@@ -103,6 +107,7 @@ mod tests {
             dtype: DType::U8,
             shape: vec![*size],
             role: Role::Trained,
+            joined: false,
         };
         sizes.iter().enumerate().map(one).collect()
     }
@@ -121,6 +126,14 @@ mod tests {
         ] {
             assert_eq!(shards(&tensors(sizes), 10), expected, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn what_is_joined_is_not_cut() {
+        let mut tensors = tensors(&[4, 3, 4, 2, 2]);
+        tensors[2].joined = true;
+        assert_eq!(shards(&tensors, 10), [vec![0], vec![1, 2, 3], vec![4]]);
+        assert_eq!(shards(&tensors, 6), [vec![1, 2], vec![0, 3], vec![4]]);
     }
 
     #[test]
