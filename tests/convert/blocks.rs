@@ -65,5 +65,9 @@ fn a_last_block_that_is_cut_short_does_not_fit() {
     let (from, to) = (source.to_string_lossy(), out.to_string_lossy());
     let ended = ucl(&["convert", &from, &to, "--spec", &spec(folder.path())]);
     assert_eq!(ended.code, 2, "{}", ended.text());
-    assert!(ended.err.contains("`F b` is 10") && ended.err.contains("12 by the rest"), "{}", ended.text());
+    assert!(
+        ended.err.contains("`F b` is 10") && ended.err.contains("12 by the rest"),
+        "{}",
+        ended.text()
+    );
 }

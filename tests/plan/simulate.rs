@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use ucl_formats::Inventory;
 use ucl_formats::inventory::{Data, Framework, Mesh, Role, SourceFile, Stored};
+use ucl_formats::{Format, Inventory};
 use ucl_ir::Program;
 use ucl_parser::Library;
 use ucl_plan::{Bound, MoveRole, Naming, Plan, Said, Shards, States, Target, Work, bind, shard};
@@ -135,6 +135,7 @@ pub(crate) fn planned<'a>(
     let bound: Bound<'_> = bind(programs, &simulated.inventory, &said, naming)
         .unwrap_or_else(|refusal| panic!("{view}: {refusal:#?}"));
     let target = Target {
+        format: Format::Universal,
         naming: naming.clone(),
         dtype: None,
         states: States::All,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use ucl_exec::{Disk, ExecError, Options, Silent, Sink, Source, Stamp, Storage, run_on};
-use ucl_formats::survey;
+use ucl_formats::{Format, survey};
 use ucl_plan::{Naming, Plan, Said, States, Target, TargetFile, Work, bind};
 use ucl_tests::made::llama::SMALL;
 use ucl_tests::made::run::Zero;
@@ -96,8 +96,13 @@ fn a_full_disk_leaves_what_was_there() {
     assert!(found.problems.is_empty());
     let said = Said::default();
     let bound = bind(&[], &found.inventory, &said, &Naming::Stored).ok().unwrap();
-    let target =
-        Target { naming: Naming::Stored, dtype: None, states: States::All, max_file_bytes: 2000 };
+    let target = Target {
+        format: Format::Universal,
+        naming: Naming::Stored,
+        dtype: None,
+        states: States::All,
+        max_file_bytes: 2000,
+    };
     let plan = Plan::new(bound, target).unwrap();
     let needed: u64 = plan.files().iter().map(|file: &TargetFile| file.len).sum();
     assert!(plan.files().len() > 6);

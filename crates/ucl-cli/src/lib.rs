@@ -15,9 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod beside;
 mod checked;
 mod command;
-mod extra;
 mod failure;
 mod overview;
 mod progress;

@@ -7,11 +7,12 @@ use crate::{show, spec};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use ucl_formats::{Inventory, Problem, Survey, survey};
+use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise, with_universal_view,
+    Bound, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise,
+    with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -132,9 +133,31 @@ impl Opened {
     }
 
     /// Binds and plans.
-    pub(crate) fn plan(&self, target: Target, session: &Session<'_, '_>) -> Result<Plan<'_>, Stop> {
+    ///
+    /// A Hugging Face model has Hugging Face's names, or, where no spec knows the source's, those.
+    pub(crate) fn plan(
+        &self,
+        mut target: Target,
+        session: &Session<'_, '_>,
+    ) -> Result<Plan<'_>, Stop> {
+        if target.format == Format::HuggingFace {
+            let own_view = matches!(target.naming, Naming::View(_));
+            match self.bind(&target.naming, session) {
+                Ok(bound) if own_view => return planned(bound, target),
+                Err(stop) if own_view && !self.is_unknown() => return Err(stop),
+                _ if !own_view && !self.is_unknown() => return Err(not_of_transformers()),
+                _ => target.naming = Naming::Universal,
+            }
+        }
         let bound = self.bind(&target.naming, session)?;
         planned(bound, target)
+    }
+
+    /// Whether no spec claims the names, and none was named.
+    fn is_unknown(&self) -> bool {
+        let asked = self.said.view.is_some() || self.said.model.is_some();
+        let found = self.recognise(&Naming::Universal);
+        !asked && found.fits.is_empty() && found.near.is_empty()
     }
 
     /// Mistakes with the texts that they point into: those of the model that they were found with.
@@ -225,6 +248,14 @@ pub(crate) fn planned(bound: Bound<'_>, target: Target) -> Result<Plan<'_>, Stop
         let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
         Failure::in_specs(wrong, sources).into()
     })
+}
+
+/// Names that transformers does not know, of a model whose names it knows.
+fn not_of_transformers() -> Stop {
+    refuse(
+        "a Hugging Face model has Hugging Face's names, not universal or stored ones",
+        format!("leave --view out, or name a view of the model: `{HUGGING_FACE_VIEW}`"),
+    )
 }
 
 /// Several views fit: the lines to type.

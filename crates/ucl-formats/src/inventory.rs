@@ -36,6 +36,9 @@ pub struct Inventory {
     pub optimizer: Option<Optimizer>,
     /// Second names of the same storage: alias to original.
     pub aliases: IndexMap<String, String>,
+    /// What the files say of themselves beside their tensors; empty if that is only that they are
+    /// torch's.
+    pub metadata: IndexMap<String, String>,
     /// What is carried as it is.
     pub carried: Vec<Carried>,
     /// What a reader did or saw that a person should know, a sentence each.
@@ -186,10 +189,10 @@ pub struct Group {
     pub params: Vec<String>,
 }
 
-/// A torch file that goes along without the tensors that were converted.
+/// A file that goes along: as it is, or a torch file without the tensors that were converted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// Its name under `extra/`.
+    /// Its name in the target; under `extra/` in a universal folder.
     pub name: String,
     /// The file that it comes from.
     pub source: PathBuf,

@@ -185,8 +185,11 @@ fn config(located: &Located, given: &Path) -> Option<PathBuf> {
     if given.is_dir() {
         folders.push(given);
     }
-    if matches!(located.kind, Kind::Universal | Kind::Weights) {
-        folders.truncate(1);
+    let extra = located.root.join("extra");
+    match located.kind {
+        Kind::Universal => folders = vec![&extra],
+        Kind::Weights => folders.truncate(1),
+        _ => {}
     }
     folders.into_iter().map(|folder| folder.join("config.json")).find(|path| path.is_file())
 }

@@ -19,8 +19,17 @@ pub fn survey_file(path: &Path) -> Survey {
     survey.inventory.root = path.to_owned();
     survey.inventory.framework = Framework::Files;
     read(path, &mut survey.inventory, &mut survey.problems);
+    forget_format(&mut survey.inventory);
     survey.inventory.kind = kind_of(path).to_owned();
     survey
+}
+
+/// That a file is torch's is no news.
+fn forget_format(inventory: &mut Inventory) {
+    if inventory.metadata.len() == 1 && inventory.metadata.get("format").is_some_and(|f| f == "pt")
+    {
+        inventory.metadata.clear();
+    }
 }
 
 fn kind_of(path: &Path) -> &'static str {
@@ -51,6 +60,15 @@ fn read_safetensors(path: &Path, inventory: &mut Inventory) -> Result<(), Proble
     let source =
         SourceFile { path: path.to_owned(), bytes: header.bytes, header_bytes: header.data };
     let file = add(inventory, source);
+    for (key, value) in header.metadata {
+        let known = inventory.metadata.entry(key).or_insert_with(|| value.clone());
+        if *known != value {
+            let message = format!(
+                "The files differ in their metadata; {known:?} counts, {value:?} does not."
+            );
+            inventory.notes.push(message);
+        }
+    }
     for tensor in header.tensors {
         let strides = row_major(&tensor.shape);
         let data = Data::Strided { file, offset: tensor.offset, strides };

@@ -1,6 +1,7 @@
 //! From a path to an inventory: finds out what lies there and lets its reader read it.
 
-use crate::inventory::{Problem, Survey};
+use crate::huggingface::model_files;
+use crate::inventory::{Carried, Problem, Survey};
 use crate::locate::{Kind, Located, locate};
 use crate::{deepspeed, plain, universal};
 use serde_json::Value;
@@ -47,7 +48,23 @@ pub fn survey(path: &Path) -> Survey {
     notes.append(&mut survey.inventory.notes);
     survey.inventory.notes = notes;
     configure(&located, &mut survey);
+    accompany(&located, &mut survey);
     survey
+}
+
+/// What belongs to the model beside its weights goes along; a universal folder names its own.
+fn accompany(located: &Located, survey: &mut Survey) {
+    let folder = match located.kind {
+        Kind::Universal => return,
+        Kind::Weights => Some(located.root.as_path()),
+        _ => located.config.as_deref().and_then(Path::parent),
+    };
+    let Some(folder) = folder else { return };
+    survey.inventory.carried.extend(model_files(folder).into_iter().map(|name| Carried {
+        source: folder.join(&name),
+        name,
+        without: Vec::new(),
+    }));
 }
 
 /// A kind that is known and not read yet.

@@ -1,6 +1,7 @@
 //! The universal checkpoint: `ucl.json` beside series of safetensors files.
 
 mod read;
+mod write;
 
 use crate::inventory::{Mesh, Optimizer, Role};
 use indexmap::IndexMap;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use ucl_tensor::DType;
 
 pub use read::{manifest, survey};
+pub(crate) use write::files;
 
 /// The name of the manifest in a universal folder.
 pub const MANIFEST: &str = "ucl.json";
@@ -40,6 +42,9 @@ pub struct Manifest {
     /// The optimizer's groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
+    /// What the source's files said of themselves beside their tensors.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub metadata: IndexMap<String, String>,
     /// Files under `extra/`.
     #[serde(default)]
     pub extra: Vec<String>,

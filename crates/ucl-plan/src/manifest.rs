@@ -23,11 +23,7 @@ impl Plan<'_> {
         let mut order: Vec<usize> = self.item_of.clone();
         order.sort_unstable();
         order.dedup();
-        let remembered = self.remembered();
-        let own_dtype = |item| {
-            let own = self.own(item)?;
-            own.dtype.or_else(|| remembered.get(own.name.as_str()).copied())
-        };
+        let own_types = self.own_types();
         for item in order {
             let own = self.own(&self.items[item]);
             entries.insert(
@@ -37,7 +33,7 @@ impl Plan<'_> {
                     dims: self.items[item].dims.clone(),
                     shape: self.items[item].shape.clone(),
                     role: own.map_or(Role::Trained, |own| own.role),
-                    dtype: own_dtype(&self.items[item]).unwrap_or(DType::F32),
+                    dtype: own_types[item].unwrap_or(DType::F32),
                     aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
                     states: IndexMap::new(),
                 },
@@ -45,7 +41,7 @@ impl Plan<'_> {
         }
         for ((tensor, item), digest) in self.tensors().iter().zip(&self.item_of).zip(digests) {
             let Some(entry) = entries.get_mut(item) else { continue };
-            let known = own_dtype(&self.items[*item]).is_some();
+            let known = own_types[*item].is_some();
             if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
                 entry.dtype = tensor.dtype;
             }
@@ -75,8 +71,19 @@ impl Plan<'_> {
             spec,
             tensors: entries.into_values().collect(),
             optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
+            metadata: inventory.metadata.clone(),
             extra,
         }
+    }
+
+    /// For each item the type of the model's own weights, where it is stored or was remembered.
+    pub(crate) fn own_types(&self) -> Vec<Option<DType>> {
+        let remembered = self.remembered();
+        let of = |item| {
+            let own = self.own(item)?;
+            own.dtype.or_else(|| remembered.get(own.name.as_str()).copied())
+        };
+        self.items.iter().map(of).collect()
     }
 
     fn origin(&self) -> Origin {

@@ -10,7 +10,9 @@ use crate::work::{Check, Move, MoveRole, TargetFile, TargetTensor, Work};
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use ucl_formats::safetensors::{Unwritable, layout};
+use ucl_formats::Format;
+use ucl_formats::inventory::Role;
+use ucl_formats::target::Wanted;
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
@@ -85,6 +87,7 @@ impl<'a> Plan<'a> {
     /// Which items are written in which states.
     fn choose(&mut self) -> Result<(), Vec<Diagnostic>> {
         let states = self.bound.states();
+        let own_types = self.own_types();
         let mut wrong = Vec::new();
         let mut chosen: IndexMap<String, Vec<Chosen>> = IndexMap::new();
         for state in &states {
@@ -99,7 +102,7 @@ impl<'a> Plan<'a> {
                 match self.covered(item, state) {
                     Cover::None => {}
                     Cover::Whole => {
-                        let tensor = self.tensor(item, state);
+                        let tensor = self.tensor(item, state, own_types[number]);
                         let series = chosen.entry(tensor.state.clone()).or_default();
                         series.push(Chosen { item: number, tensor, from: state.clone() });
                     }
@@ -114,55 +117,65 @@ impl<'a> Plan<'a> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        for (state, mut of_state) in chosen {
+        for of_state in chosen.values_mut() {
             of_state.sort_by_key(|one| one.item);
-            if let Err(unwritable) = self.arrange(&state, of_state) {
-                wrong.push(Diagnostic::new("ucl::write", unwritable.to_string()));
-            }
         }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        let mut chosen: Vec<Chosen> = chosen.into_values().flatten().collect();
+        match self.target.format {
+            Format::Universal => {}
+            Format::HuggingFace => chosen.sort_by_key(|one| one.item),
+        }
+        let places = self.saved_order();
+        if let Some(places) = &places {
+            chosen.sort_by(|a, b| places[a.item].cmp(&places[b.item]));
+        }
+        let joined = chosen.iter().enumerate().map(|(number, one)| {
+            let place = |one: &Chosen| places.as_ref().map(|places| &places[one.item]);
+            number > 0 && place(one).is_some() && place(one) == place(&chosen[number - 1])
+        });
+        let joined: Vec<bool> = joined.collect();
+        self.arrange(chosen, &joined).map_err(|diagnostic| vec![diagnostic])
     }
 
-    /// Lays the tensors of a state out over files.
-    fn arrange(&mut self, state: &str, tensors: Vec<Chosen>) -> Result<(), Unwritable> {
-        let mut shards: Vec<Vec<Chosen>> = Vec::new();
-        let mut bytes = 0;
-        for one in tensors {
-            let size = one.tensor.len() * one.tensor.dtype.size_bytes();
-            if shards.is_empty() || (bytes > 0 && bytes + size > self.target.max_file_bytes) {
-                shards.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += size;
-            if let Some(shard) = shards.last_mut() {
-                shard.push(one);
-            }
-        }
-        let count = shards.len();
-        for (number, shard) in shards.into_iter().enumerate() {
-            let entries: Vec<(String, DType, Vec<u64>)> = shard
-                .iter()
-                .map(|one| (one.tensor.name.clone(), one.tensor.dtype, one.tensor.shape.clone()))
-                .collect();
-            let metadata = [("format", "pt"), ("state", state)];
-            let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let layout = layout(&entries, &metadata.into_iter().collect())?;
-            let file = self.files.len();
-            self.files.push(TargetFile {
-                path: format!("{state}-{:05}-of-{count:05}.safetensors", number + 1),
-                len: layout.len,
-                fixed: vec![(0, layout.header)],
-            });
-            for (one, offset) in shard.into_iter().zip(layout.offsets) {
-                self.tensors.push(TargetTensor { file, offset, ..one.tensor });
+    /// Lays the tensors out over files.
+    fn arrange(&mut self, tensors: Vec<Chosen>, joined: &[bool]) -> Result<(), Diagnostic> {
+        let wanted: Vec<Wanted> = tensors
+            .iter()
+            .zip(joined)
+            .map(|(one, joined)| Wanted {
+                name: one.tensor.name.clone(),
+                state: one.tensor.state.clone(),
+                dtype: one.tensor.dtype,
+                shape: one.tensor.shape.clone(),
+                role: self.own(&self.items[one.item]).map_or(Role::Trained, |own| own.role),
+                joined: *joined,
+            })
+            .collect();
+        let metadata = &self.bound.inventory.metadata;
+        let laid = self.target.format.files(&wanted, self.target.max_file_bytes, metadata);
+        let laid = laid.map_err(|wrong| Diagnostic::new("ucl::write", wrong.to_string()))?;
+        for file in laid {
+            for (number, offset) in file.tensors {
+                let one = &tensors[number];
+                self.tensors.push(TargetTensor {
+                    file: self.files.len(),
+                    offset,
+                    ..one.tensor.clone()
+                });
                 self.item_of.push(one.item);
-                self.from.push(one.from);
+                self.from.push(one.from.clone());
             }
+            self.files.push(TargetFile {
+                path: file.path,
+                len: file.len,
+                fixed: vec![(0, file.header)],
+            });
         }
         Ok(())
     }
 
-    fn tensor(&self, item: &Item, state: &str) -> TargetTensor {
+    /// `own` is the type of the model's own weights.
+    fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
         let first =
             self.boxes(item, 0..item.shape.iter().product()).into_iter().find_map(|(param, c)| {
                 self.bound
@@ -171,14 +184,16 @@ impl<'a> Plan<'a> {
                     .next()
                     .map(|(piece, _)| piece.dtype)
             });
-        let own = || self.own(item).and_then(|own| own.dtype);
-        let stored = first.or_else(own).unwrap_or(DType::F32);
-        let dtype = match self.target.dtype {
-            Some(dtype) if is_weight(state) && stored.is_float() => dtype,
-            _ => stored,
+        let stored = first.or(own).unwrap_or(DType::F32);
+        let dtype = match (self.target.dtype, self.target.format) {
+            _ if !is_weight(state) || !stored.is_float() => stored,
+            (Some(dtype), _) => dtype,
+            (None, Format::HuggingFace) => own.filter(|own| own.is_float()).unwrap_or(stored),
+            (None, Format::Universal) => stored,
         };
-        // Masters that are rounded are masters no more.
-        let state = if state == "fp32" && dtype != stored { "param" } else { state };
+        // Masters that are rounded are masters no more, and some formats know none.
+        let rounded = dtype != stored || self.target.format == Format::HuggingFace;
+        let state = if state == "fp32" && rounded { "param" } else { state };
         TargetTensor {
             name: item.name.clone(),
             state: state.to_owned(),

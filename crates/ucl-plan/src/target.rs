@@ -6,6 +6,7 @@ use crate::params::{Param, every};
 use crate::spell::Speller;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use ucl_formats::Format;
 use ucl_ir::{Diagnostic, Mesh, Program, View};
 use ucl_tensor::DType;
 
@@ -32,9 +33,12 @@ pub enum States {
 /// What to make of a bound checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
+    /// The format.
+    pub format: Format,
     /// Names.
     pub naming: Naming,
-    /// The type of the weights; `None` leaves them as they are.
+    /// The type of the weights; `None` leaves them as they are, or, in a format that has no masters,
+    /// gives them the type of the model's own.
     pub dtype: Option<DType>,
     /// States.
     pub states: States,
@@ -181,7 +185,7 @@ fn groups(param: &Param) -> Vec<Expr> {
 /// The tensors of a view on one rank that holds everything.
 ///
 /// `as_stored` takes the source's own spellings, and leaves out what it lacks.
-fn of_view(
+pub(crate) fn of_view(
     bound: &Bound<'_>,
     program: &Program,
     view: &View,

@@ -13,18 +13,19 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Universal)]
     pub(crate) to: Format,
     /// Whose names and shapes: `universal`, `stored` (the source's own, every cut undone), or a
-    /// view of the model
-    #[arg(long, value_name = "VIEW", default_value = "universal")]
-    pub(crate) view: String,
+    /// view of the model [default: universal; hf for a Hugging Face model]
+    #[arg(long, value_name = "VIEW")]
+    pub(crate) view: Option<String>,
     /// The mesh to cut for; this version makes whole tensors only
     #[arg(long, value_name = "MESH", value_parser = value::mesh)]
     pub(crate) mesh: Option<Mesh>,
-    /// The type of the weights (`bf16`, `fp32`); optimizer states keep theirs
+    /// The type of the weights (`bf16`, `fp32`); optimizer states keep theirs. A Hugging Face model
+    /// has that of the model's own weights if none is said
     #[arg(long, value_parser = value::dtype)]
     pub(crate) dtype: Option<DType>,
-    /// Weights alone, or optimizer states too
-    #[arg(long, value_enum, default_value_t = StatesArg::All)]
-    pub(crate) states: StatesArg,
+    /// Weights alone, or optimizer states too [default: all; weights for a Hugging Face model]
+    #[arg(long, value_enum)]
+    pub(crate) states: Option<StatesArg>,
     /// Start another file after this many bytes
     #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "5GB")]
     pub(crate) max_file_size: u64,
@@ -35,7 +36,7 @@ pub(crate) struct TargetArgs {
 pub(crate) enum Format {
     /// A universal folder: `ucl.json` and safetensors files
     Universal,
-    /// A Hugging Face model
+    /// A Hugging Face model: what `from_pretrained` loads
     Hf,
     /// DeepSpeed's own universal format
     DeepspeedUniversal,

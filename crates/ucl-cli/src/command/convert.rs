@@ -1,16 +1,18 @@
 //! `ucl convert`: survey, bind, plan, run, and say what was done.
 
 use crate::args::ConvertArgs;
+use crate::beside::Beside;
 use crate::checked::Checked;
 use crate::failure::{Stop, of_problem};
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
 use crate::source::Opened;
-use crate::{extra, spec, target};
+use crate::{spec, target};
 use serde_json::json;
 use std::path::Path;
 use ucl_exec::Outcome;
+use ucl_formats::Format;
 use ucl_formats::universal::MANIFEST;
 use ucl_plan::{Plan, Report, Work};
 
@@ -22,15 +24,19 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let plan = opened.plan(target, session)?;
-    let report = plan.report();
+    let beside = Beside::of(&plan, args.source.config.as_deref())?;
+    let mut report = plan.report();
+    beside.report(&mut report);
     session.say(&opened.headline(Some(&plan.bound)))?;
 
-    let extra = extra::Extra::of(opened.inventory(), args.source.config.as_deref())?;
     let spec = plan.bound.spec.map(|(program, _)| spec::flat(program, false));
     let total = plan.files().iter().map(|file| file.len).sum();
     let outcome = watched(session, (Count::Written, total), |meter| {
         ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {
-            let mut files = extra.files()?;
+            let mut files = beside.files()?;
+            if plan.target.format != Format::Universal {
+                return Ok(files);
+            }
             let names = files.iter().map(|(name, _)| name.clone()).collect();
             let manifest = plan.manifest(&outcome.digests, spec.clone(), names);
             let mut text = serde_json::to_string_pretty(&manifest)?;

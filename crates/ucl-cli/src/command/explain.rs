@@ -8,13 +8,20 @@ use crate::source::Opened;
 use crate::target;
 use serde_json::json;
 use std::path::Path;
+use ucl_formats::Format;
 use ucl_plan::{Plan, Slice, States, Target, Work};
 
 pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let naming = target::naming(&args.view);
-    let target = Target { naming, dtype: None, states: States::All, max_file_bytes: u64::MAX };
+    let target = Target {
+        format: Format::Universal,
+        naming,
+        dtype: None,
+        states: States::All,
+        max_file_bytes: u64::MAX,
+    };
     let plan = opened.plan(target, session)?;
     let slices = plan.explain(&args.name);
     if slices.is_empty() {

@@ -7,6 +7,7 @@ use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
 use crate::source::{Opened, planned};
 use serde_json::json;
+use ucl_formats::Format;
 use ucl_formats::Inventory;
 use ucl_plan::{Bound, Naming, Plan, Recognition, States, Target};
 
@@ -62,8 +63,13 @@ fn bound<'a>(
 }
 
 fn planned_whole(bound: Bound<'_>) -> Result<Plan<'_>, Stop> {
-    let target =
-        |naming| Target { naming, dtype: None, states: States::All, max_file_bytes: u64::MAX };
+    let target = |naming| Target {
+        format: Format::Universal,
+        naming,
+        dtype: None,
+        states: States::All,
+        max_file_bytes: u64::MAX,
+    };
     let naming = if bound.missing.is_empty() { Naming::Universal } else { Naming::Stored };
     planned(bound, target(naming))
 }

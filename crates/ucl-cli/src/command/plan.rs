@@ -1,6 +1,7 @@
 //! `ucl plan`: what `convert` would do.
 
 use crate::args::PlanArgs;
+use crate::beside::Beside;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts, Table};
@@ -15,11 +16,14 @@ pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answ
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let plan = opened.plan(target, session)?;
-    let report = plan.report();
+    let beside = Beside::of(&plan, args.source.config.as_deref())?;
+    let mut report = plan.report();
+    beside.report(&mut report);
     let files: Vec<_> =
         plan.files().iter().map(|file| json!({"path": file.path, "bytes": file.len})).collect();
     let mut document = json!({
         "source": opened.json(Some(&plan.bound)), "report": report, "files": files,
+        "beside": beside.names(),
     });
     session.say(&opened.headline(Some(&plan.bound)))?;
     session.say(&text(&plan, &report, session))?;

@@ -1,11 +1,12 @@
 //! A folder of weights: one file, or shards with or without an index.
 
-use super::read;
-use crate::inventory::{Framework, Problem, Survey};
+use super::{forget_format, read};
+use crate::inventory::{Data, Framework, Inventory, Problem, Survey};
+use crate::named::bare;
 use indexmap::{IndexMap, IndexSet};
 use serde::Deserialize;
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// An index is never larger, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
@@ -43,13 +44,15 @@ pub fn survey_folder(root: &Path) -> Survey {
     survey.inventory.framework =
         if hugging_face { Framework::HuggingFace } else { Framework::Files };
     let safe = names.iter().any(|name| name.contains(".safetensors"));
-    let files = format_files(root, &names, safe, &mut survey);
+    let (files, index) = format_files(root, &names, safe, &mut survey);
     for name in &files {
-        let first = survey.inventory.tensors.len();
         read(&root.join(name), &mut survey.inventory, &mut survey.problems);
-        debug_assert!(first <= survey.inventory.tensors.len());
     }
+    forget_format(&mut survey.inventory);
     twice(&mut survey);
+    if let Some((path, index)) = index {
+        survey.problems.extend(misplaced(&path, &index, &files, &survey.inventory));
+    }
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = if hugging_face { "Hugging Face " } else { "" };
     survey.inventory.kind = match files.len() {
@@ -60,40 +63,57 @@ pub fn survey_folder(root: &Path) -> Survey {
 }
 
 /// The files to read, sorted; the index decides if there is one.
-fn format_files(root: &Path, names: &[String], safe: bool, survey: &mut Survey) -> Vec<String> {
+fn format_files(
+    root: &Path,
+    names: &[String],
+    safe: bool,
+    survey: &mut Survey,
+) -> (Vec<String>, Option<(PathBuf, Index)>) {
     let ours = |name: &&String| if safe { name.contains(".safetensors") } else { is_torch(name) };
+    if safe {
+        let torch: Vec<_> = names.iter().filter(|name| is_torch(name)).cloned().collect();
+        left_out(&torch, &[], survey);
+    }
     let (indices, files): (Vec<_>, Vec<_>) =
         names.iter().filter(ours).cloned().partition(|name| name.ends_with(".index.json"));
     // A whole model beside its shards: transformers looks for the whole one first.
     let whole = ["model.safetensors", "pytorch_model.bin"];
     if let Some(one) = files.iter().find(|name| whole.contains(&name.as_str())) {
         left_out(&files, std::slice::from_ref(one), survey);
-        return vec![one.clone()];
+        return (vec![one.clone()], None);
     }
     match indices.as_slice() {
         [] => {
             missing_shards(root, &files, &mut survey.problems);
-            files
+            (files, None)
         }
-        [index] => indexed(&root.join(index), root, &files, survey),
+        [index] => {
+            let path = root.join(index);
+            match read_index(&path) {
+                Ok(index) => (indexed(&path, &index, root, &files, survey), Some((path, index))),
+                Err(problem) => {
+                    survey.problems.push(problem);
+                    (files, None)
+                }
+            }
+        }
         many => {
             let message = format!("there are {} indices: {}", many.len(), many.join(", "));
             let problem = Problem::new(root, message).help("Keep the one that is meant.");
             survey.problems.push(problem);
-            Vec::new()
+            (Vec::new(), None)
         }
     }
 }
 
 /// The files that an index names, if all is as it says.
-fn indexed(path: &Path, root: &Path, files: &[String], survey: &mut Survey) -> Vec<String> {
-    let index = match read_index(path) {
-        Ok(index) => index,
-        Err(problem) => {
-            survey.problems.push(problem);
-            return files.to_vec();
-        }
-    };
+fn indexed(
+    path: &Path,
+    index: &Index,
+    root: &Path,
+    files: &[String],
+    survey: &mut Survey,
+) -> Vec<String> {
     let mut named: IndexSet<String> = index.weight_map.values().cloned().collect();
     let outside = |name: &String| {
         let mut parts = Path::new(name).components();
@@ -114,6 +134,53 @@ fn indexed(path: &Path, root: &Path, files: &[String], survey: &mut Survey) -> V
     let named: Vec<_> = named.into_iter().collect();
     left_out(files, &named, survey);
     named
+}
+
+/// How many names a message lists.
+const LISTED: usize = 8;
+
+/// Tensors that are not where the index puts them.
+fn misplaced(
+    path: &Path,
+    index: &Index,
+    files: &[String],
+    inventory: &Inventory,
+) -> Option<Problem> {
+    let file_of = |id: u32| {
+        let path = &inventory.files.get(id as usize)?.path;
+        Some(path.file_name()?.to_string_lossy().into_owned())
+    };
+    let found: IndexMap<&str, String> = inventory
+        .tensors
+        .iter()
+        .filter_map(|tensor| match &tensor.data {
+            Data::Strided { file, .. } => Some((tensor.name.as_str(), file_of(*file)?)),
+            Data::Runs(_) => None,
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    // What is missing or can't be read is told already.
+    let opened: IndexSet<String> = (0..inventory.files.len() as u32).filter_map(file_of).collect();
+    for (name, file) in
+        index.weight_map.iter().filter(|(_, file)| files.contains(file) && opened.contains(*file))
+    {
+        let name = bare(name, &mut false);
+        let original = inventory.aliases.get(&name).unwrap_or(&name);
+        match found.get(original.as_str()) {
+            Some(here) if here == file => {}
+            Some(here) => wrong.push(format!("`{name}` is in {here}, not in {file}")),
+            None => wrong.push(format!("`{name}` is not in {file}, nor anywhere else")),
+        }
+    }
+    let more = wrong.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    wrong.truncate(LISTED);
+    let message = format!("the files do not hold what it says: {}{more}", wrong.join("; "));
+    let problem = || {
+        Problem::new(path, message)
+            .help("Index and files are of different saves; download or copy them again.")
+    };
+    (!wrong.is_empty()).then(problem)
 }
 
 fn read_index(path: &Path) -> Result<Index, Problem> {
@@ -164,7 +231,7 @@ fn missing_shards(root: &Path, files: &[String], problems: &mut Vec<Problem>) {
 fn twice(survey: &mut Survey) {
     let mut seen = IndexMap::new();
     for tensor in &survey.inventory.tensors {
-        let crate::inventory::Data::Strided { file, .. } = &tensor.data else { continue };
+        let Data::Strided { file, .. } = &tensor.data else { continue };
         if let Some(other) = seen.insert(&tensor.name, *file) {
             let [here, there] =
                 [*file, other].map(|file| &survey.inventory.files[file as usize].path);

@@ -2,12 +2,20 @@
 
 use super::MAX_HEADER;
 use indexmap::IndexMap;
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error;
 use serde_json::{Map, Value, json};
+use std::cmp::Reverse;
 use ucl_tensor::DType;
 
 /// The data begins at a multiple of this many bytes, so that it can be written around the page cache.
 /// The format allows spaces after the JSON.
 const ALIGNMENT: u64 = 4096;
+
+/// Where the reference writer lets the data begin.
+const REFERENCE_ALIGNMENT: u64 = 8;
 
 /// A file laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +61,38 @@ pub fn layout(
     tensors: &[(String, DType, Vec<u64>)],
     metadata: &IndexMap<String, String>,
 ) -> Result<Layout, Unwritable> {
+    aligned(tensors, metadata, ALIGNMENT)
+}
+
+/// Lays a file out as the reference writer does: tensors by type, the widest first, then by name. The
+/// offsets are in the order given.
+///
+/// # Errors
+/// See [`layout`].
+pub fn reference_layout(
+    tensors: &[(String, DType, Vec<u64>)],
+    metadata: &IndexMap<String, String>,
+) -> Result<Layout, Unwritable> {
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|at| (Reverse(rank(tensors[*at].1)), &tensors[*at].0));
+    let sorted: Vec<_> = order.iter().map(|at| tensors[*at].clone()).collect();
+    let laid = aligned(&sorted, metadata, REFERENCE_ALIGNMENT)?;
+    let mut offsets = vec![0; tensors.len()];
+    order.iter().zip(laid.offsets).for_each(|(at, offset)| offsets[*at] = offset);
+    Ok(Layout { offsets, ..laid })
+}
+
+/// The type as the reference library orders it.
+fn rank(dtype: DType) -> Option<Dtype> {
+    let name: serde::de::value::StrDeserializer<'_, Error> = dtype.name().into_deserializer();
+    Dtype::deserialize(name).ok()
+}
+
+fn aligned(
+    tensors: &[(String, DType, Vec<u64>)],
+    metadata: &IndexMap<String, String>,
+    alignment: u64,
+) -> Result<Layout, Unwritable> {
     let mut entries = Map::new();
     if !metadata.is_empty() {
         entries.insert("__metadata__".to_owned(), json!(metadata));
@@ -74,7 +114,7 @@ pub fn layout(
         }
     }
     let mut text = Value::Object(entries).to_string().into_bytes();
-    let data = (8 + text.len() as u64).next_multiple_of(ALIGNMENT);
+    let data = (8 + text.len() as u64).next_multiple_of(alignment);
     if data - 8 > MAX_HEADER {
         return Err(Unwritable::Header(data - 8));
     }
@@ -131,6 +171,32 @@ mod tests {
         let given: Vec<_> = tensors.iter().map(|t| t.0.as_str()).zip(laid.offsets).collect();
         assert_eq!(names, given);
         assert_eq!(header.metadata, metadata);
+    }
+
+    #[test]
+    fn the_reference_writer_makes_the_same_header() {
+        use safetensors::tensor::{TensorView, serialize};
+        let types = "BOOL U8 I8 F8_E5M2 F8_E4M3 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ I16 U16 F16 BF16 I32 U32 \
+                     F32 C64 F64 I64 U64";
+        let of = |text: &str| DType::parse(text).unwrap();
+        let tensors: Vec<_> = types
+            .split_whitespace()
+            .flat_map(|text| {
+                ["b \"ü", "a"].map(|name| tensor(&format!("{name}{text}"), of(text), &[3]))
+            })
+            .collect();
+        let laid = reference_layout(&tensors, &IndexMap::new()).unwrap();
+        let bytes = vec![0; 24];
+        let views = tensors.iter().map(|(name, dtype, shape)| {
+            let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
+            let len = dtype.size_bytes() as usize * 3;
+            (name.as_str(), TensorView::new(rank(*dtype).unwrap(), shape, &bytes[..len]).unwrap())
+        });
+        let written = serialize(views, None).unwrap();
+        assert_eq!(laid.len, written.len() as u64);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(text(&laid.header), text(&written[..laid.header.len()]));
+        assert!(laid.offsets[0] > laid.offsets[37]);
     }
 
     #[test]

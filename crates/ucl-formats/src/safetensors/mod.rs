@@ -6,7 +6,7 @@ mod header;
 mod layout;
 
 pub use header::{Header, Tensor, read_header};
-pub use layout::{Layout, Unwritable, layout};
+pub use layout::{Layout, Unwritable, layout, reference_layout};
 
 /// The largest header that is read, in bytes; the reference reader has the same bound.
 pub const MAX_HEADER: u64 = 100_000_000;

@@ -58,6 +58,7 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
     inventory.version = manifest.source.version.clone();
     inventory.step = manifest.step;
     inventory.optimizer = manifest.optimizer.clone();
+    inventory.metadata = manifest.metadata.clone();
     let files = files(root, &manifest, inventory, problems);
     let mut states: IndexMap<&str, Vec<Stored>> = IndexMap::new();
     let mut claimed: IndexMap<(&str, &str), ()> = IndexMap::new();

@@ -11,8 +11,8 @@ use crate::target::{Naming, States, Target};
 use crate::universal::{VIEW, with_universal_view};
 use crate::work::Work;
 use std::collections::{BTreeMap, BTreeSet};
-use ucl_formats::Inventory;
 use ucl_formats::inventory::Framework;
+use ucl_formats::{Format, Inventory};
 use ucl_ir::{Diagnostic, Mesh, Program, View};
 
 /// Optional parameters by path.
@@ -122,6 +122,7 @@ fn converted<'m>(
         return Err(vec![Diagnostic::new("ucl::trial", format!("it is read as {state}"))]);
     }
     let target = Target {
+        format: Format::Universal,
         naming: naming.clone(),
         dtype: None,
         states: States::All,

@@ -4,6 +4,7 @@ use crate::failure::Stop;
 use crate::session::Session;
 use crate::show;
 use crate::source::Opened;
+use ucl_formats::Format;
 use ucl_plan::{Naming, Plan, States, Target, TargetTensor, Work};
 use ucl_tensor::DType;
 
@@ -63,6 +64,7 @@ pub(super) fn plans<'a>(
     session: &Session<'_, '_>,
 ) -> Result<(Plan<'a>, Plan<'a>, Matched), Stop> {
     let target = |naming: &Naming, dtype| Target {
+        format: Format::Universal,
         naming: naming.clone(),
         dtype,
         states,

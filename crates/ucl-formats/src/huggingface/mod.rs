@@ -1,0 +1,11 @@
+//! A folder as transformers writes it: names of files, shards and their index, `config.json`.
+//!
+//! It is read as any folder of weights, by [`crate::plain`].
+
+mod config;
+mod files;
+mod write;
+
+pub use config::{changed, torch_name};
+pub use files::{is_model_file, model_files};
+pub(crate) use write::files;

@@ -1,0 +1,101 @@
+//! Formats as targets: which files a checkpoint of a format has, and where in them each tensor is.
+
+use crate::inventory::Role;
+use crate::safetensors::{Layout, Unwritable};
+use crate::{huggingface, universal};
+use indexmap::IndexMap;
+use ucl_tensor::DType;
+
+/// A format that can be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A universal folder.
+    #[default]
+    Universal,
+    /// A folder that transformers loads.
+    HuggingFace,
+}
+
+/// A tensor to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// What it is.
+    pub role: Role,
+    /// Whether it has to be in the file of the tensor before it.
+    pub joined: bool,
+}
+
+impl Wanted {
+    /// Its number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.dtype.size_bytes()
+    }
+
+    /// What a header says of it.
+    pub(crate) fn entry(&self) -> (String, DType, Vec<u64>) {
+        (self.name.clone(), self.dtype, self.shape.clone())
+    }
+}
+
+/// A file, laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Laid {
+    /// Its path in the folder.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its first bytes; all of it if it holds no tensors.
+    pub header: Vec<u8>,
+    /// The tensors in it, as indices into those that are wanted, with their absolute byte offsets, in
+    /// the order of these.
+    pub tensors: Vec<(usize, u64)>,
+}
+
+impl Laid {
+    /// A safetensors file of these tensors.
+    pub(crate) fn safetensors(path: String, tensors: &[usize], layout: Layout) -> Laid {
+        let mut placed: Vec<(usize, u64)> = tensors.iter().copied().zip(layout.offsets).collect();
+        placed.sort_by_key(|(_, offset)| *offset);
+        Laid { path, len: layout.len, header: layout.header, tensors: placed }
+    }
+}
+
+impl Format {
+    /// The files that hold these tensors, which come in the order of the model. `metadata` is what the
+    /// source's files say of themselves beside their tensors.
+    ///
+    /// # Errors
+    /// The format cannot hold the tensors.
+    pub fn files(
+        self,
+        tensors: &[Wanted],
+        max_bytes: u64,
+        metadata: &IndexMap<String, String>,
+    ) -> Result<Vec<Laid>, Unwritable> {
+        match self {
+            Format::Universal => universal::files(tensors, max_bytes),
+            Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
+        }
+    }
+
+    /// Where a file goes that goes along as it is; `None` if the format has no place for it.
+    pub fn place(self, name: &str) -> Option<String> {
+        match self {
+            Format::Universal => Some(format!("extra/{name}")),
+            Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
+        }
+    }
+}

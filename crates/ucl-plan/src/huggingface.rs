@@ -1,0 +1,135 @@
+//! A Hugging Face folder as a target: the order of its tensors, and what its config has to say.
+
+use crate::document::numbers_of;
+use crate::plan::Plan;
+use crate::target::{Item, Naming, of_view};
+use crate::work::Work;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use ucl_formats::Format;
+use ucl_formats::huggingface::torch_name;
+use ucl_ir::Document;
+
+/// The view that a folder is written in, if no other is asked for.
+pub const VIEW: &str = "hf";
+
+/// The view of what transformers holds in memory since version 5, for models where that is not what it
+/// saves.
+const IN_MEMORY: &str = "hf5";
+
+/// Whether the head is the embedding.
+const TIED: &str = "tie_word_embeddings";
+
+/// A value of `config.json` that the conversion changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// The key.
+    pub key: String,
+    /// The value that it had.
+    pub was: Option<Value>,
+    /// The value that it gets.
+    pub value: Value,
+}
+
+impl Plan<'_> {
+    /// What `config.json` has to say otherwise: the type of the weights, where it says one, and whether
+    /// the head is tied. Empty where there is no config.
+    pub fn config_changes(&self) -> Vec<ConfigChange> {
+        let Some(config) = self.bound.inventory.documents.get("config") else { return Vec::new() };
+        let change = |key: &str, value: Value| {
+            let was = config.get(key).cloned();
+            (was.as_ref() != Some(&value)).then(|| ConfigChange { key: key.to_owned(), was, value })
+        };
+        let dtype = self.first_dtype();
+        let dtypes = ["dtype", "torch_dtype"].into_iter().filter(|key| {
+            config.get(*key).and_then(Value::as_str).is_some_and(|said| said != "auto")
+        });
+        let mut changes: Vec<ConfigChange> =
+            dtypes.filter_map(|key| change(key, Value::from(dtype?))).collect();
+        if self.said_tied(config).is_some_and(|said| said != self.bound.tied) {
+            changes.extend(change(TIED, Value::from(self.bound.tied)));
+        }
+        changes
+    }
+
+    /// The type that transformers calls the model's: that of its first floats.
+    fn first_dtype(&self) -> Option<&'static str> {
+        let tensors = self.tensors().iter().zip(&self.item_of);
+        let floats = tensors.filter(|(tensor, _)| tensor.dtype.is_float());
+        let (first, _) = floats.min_by_key(|(_, item)| **item)?;
+        torch_name(first.dtype)
+    }
+
+    /// Whether the config says that the head is tied.
+    fn said_tied(&self, config: &Map<String, Value>) -> Option<bool> {
+        let (program, view) = self.bound.spec?;
+        let numbers = numbers_of(program, view, Document::Config, config);
+        numbers.get("tied").map(|tied| *tied != 0)
+    }
+
+    /// For each item where transformers puts it when it saves, if that is not the order of the view.
+    ///
+    /// Where version 5 holds a model in other shapes than it saves, it sorts the names in memory and
+    /// undoes the shapes then. What shares a place is a part of one tensor, and stays in one file.
+    pub(crate) fn saved_order(&self) -> Option<Vec<Place>> {
+        let (program, _) = self.bound.spec?;
+        let of_view_hf = self.target.naming == Naming::View(VIEW.to_owned());
+        if self.target.format != Format::HuggingFace || !of_view_hf || !self.since_5() {
+            return None;
+        }
+        let view = program.views.get(IN_MEMORY).filter(|view| view.lacking.is_empty())?;
+        let held = of_view(&self.bound, program, view, false).ok()?;
+        let mut dims: HashMap<usize, Vec<String>> = HashMap::new();
+        let mut places: HashMap<(usize, Vec<u64>), Place> = HashMap::new();
+        for item in &held {
+            for (number, term) in item.terms.iter().enumerate() {
+                dims.insert(*term, item.unit.iter().map(|unit| unit.0.clone()).collect());
+                let at = item.unit.iter().map(|unit| unit.1).collect();
+                places.insert((*term, at), (natural(&item.name), number));
+            }
+        }
+        let place = |item: &Item| {
+            let term = item.terms[0];
+            let at = |dim: &String| item.unit.iter().find(|unit| unit.0 == *dim).map(|unit| unit.1);
+            let at = dims.get(&term)?.iter().map(at).collect::<Option<Vec<u64>>>()?;
+            places.get(&(term, at)).cloned()
+        };
+        self.items.iter().map(place).collect()
+    }
+
+    /// Whether the config is one of transformers 5 or later.
+    fn since_5(&self) -> bool {
+        let config = self.bound.inventory.documents.get("config");
+        let version = config.and_then(|config| config.get("transformers_version")?.as_str());
+        let major = version.and_then(|version| version.split('.').next()?.parse::<u64>().ok());
+        major.is_some_and(|major| major >= 5)
+    }
+}
+
+/// A place in the order of saving: the name in memory, and the number of the part of that tensor.
+pub(crate) type Place = (Vec<Part>, usize);
+
+/// A part of a name between dots: numbers first, as numbers; text with the number at its end apart.
+type Part = (bool, String, Option<u64>);
+
+/// A name as it is sorted.
+fn natural(name: &str) -> Vec<Part> {
+    let part = |part: &str| {
+        let text = part.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let number = part[text.len()..].parse().ok();
+        (!text.is_empty(), text.to_owned(), number)
+    };
+    name.split('.').map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::natural;
+
+    #[test]
+    fn numbers_in_names_are_sorted_as_numbers() {
+        let mut names = ["a.10.x", "a.b", "a.2.x", "a.w11", "a.w2", "a.w", "a"];
+        names.sort_by_key(|name| natural(name));
+        assert_eq!(names, ["a", "a.2.x", "a.10.x", "a.b", "a.w", "a.w2", "a.w11"]);
+    }
+}
