@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod layers;
+mod published;
 mod round_trip;
 mod rows;
 mod simulate;

@@ -72,6 +72,14 @@ fn hugging_face_and_meta() {
 }
 
 #[test]
+fn a_value_head_on_any_model() {
+    check("reward-llama", "deepspeed-chat", LLAMA, "tp=1", false);
+    check("reward-llama", "deepspeed-chat", LLAMA, "tp=2", false);
+    check("reward-gpt2", "deepspeed-chat", GPT, "tp=1", false);
+    check("reward-mixtral", "deepspeed-chat", &format!("{LLAMA} e=3"), "tp=1", false);
+}
+
+#[test]
 fn one_view_straight_to_another_is_the_way_over_universal() {
     let programs = programs();
     let only: Vec<_> = programs.iter().filter(|p| p.model.name == "llama").cloned().collect();

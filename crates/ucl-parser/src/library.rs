@@ -269,7 +269,11 @@ impl Library {
                 }
             });
         }
-        for number in (0..self.entries.len()).filter(|number| self.is_for_any(*number)) {
+        // Of two files for one model, that which `number` takes.
+        let for_any = |number: &usize| {
+            self.is_for_any(*number) && self.number(self.name(*number)) == Some(*number)
+        };
+        for number in (0..self.entries.len()).filter(for_any) {
             for base in self.bases(number) {
                 if self.joined(number, base) == model {
                     let mut path = self.path_of(base)?;

@@ -54,7 +54,12 @@ pub(crate) fn resolve(chain: &Chain<'_>, report: &mut Report) -> Program {
     let model = model::resolve(chain, report);
     let mut views = view::resolve(chain, &model, report);
     let layouts = layout::resolve(chain, &model, &mut views, report);
-    let names = test::Names { model: &model, views: &views, layouts: &layouts };
+    let names = test::Names {
+        model: &model,
+        views: &views,
+        layouts: &layouts,
+        for_any: chain.is_for_any(),
+    };
     let tests = test::resolve(chain, &names, report);
     Program { model, views, layouts, tests, sources: Vec::new() }
 }

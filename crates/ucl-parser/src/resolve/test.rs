@@ -10,6 +10,8 @@ pub(super) struct Names<'a> {
     pub(super) model: &'a Model,
     pub(super) views: &'a IndexMap<String, View>,
     pub(super) layouts: &'a IndexMap<String, Layout>,
+    /// Whether the model is made for any other: not each of these has all dims that a test names.
+    pub(super) for_any: bool,
 }
 
 /// The tests of the model's own file.
@@ -27,6 +29,9 @@ impl Names<'_> {
             match item {
                 TestItem::Size(name, size) => {
                     if !numbers.contains(&name.value) {
+                        if self.for_any {
+                            continue;
+                        }
                         let known = numbers.iter().map(String::as_str);
                         report.unknown(&self.owner(), "dim", name, known);
                     }
