@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// A byte range of one source text of a [`Program`](crate::Program).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Span {
     /// Index into [`Program::sources`](crate::Program::sources).
     pub source: u32,

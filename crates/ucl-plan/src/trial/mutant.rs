@@ -50,7 +50,7 @@ pub(super) fn leading(view: &View, span: Span) -> Option<&Rule> {
 
 /// Parameters of other lines that could be taken for this line's: another view of the model fuses the
 /// two, so frameworks order them.
-fn partners<'p>(program: &'p Program, view: &View, rule: &Rule) -> Vec<&'p String> {
+pub(super) fn partners<'p>(program: &'p Program, view: &View, rule: &Rule) -> Vec<&'p String> {
     let [term] = &rule.terms[..] else { return Vec::new() };
     let param = |path: &str| program.model.params.iter().find(|param| param.path == path);
     let Some(own) = param(term) else { return Vec::new() };
@@ -248,7 +248,7 @@ fn exchanged(shape: &[Factor], from: usize, to: usize) -> Option<Vec<Factor>> {
 }
 
 /// The names in a shape.
-fn names(shape: &[Factor]) -> Vec<&str> {
+pub(super) fn names(shape: &[Factor]) -> Vec<&str> {
     let mut found = Vec::new();
     for factor in shape {
         match factor {
