@@ -27,7 +27,9 @@ pub(super) fn unrecognised<'a>(
         false => types::unlisted(programs, inventory, &recognition.aside),
     };
     let asked = said.view.is_some() || said.model.is_some() || matches!(naming, Naming::View(_));
-    if !recognition.aside.is_empty() {
+    let listed = types::is_listed(programs, inventory);
+    // Why the model that the config means does not fit is worth more than what else would.
+    if !recognition.aside.is_empty() && !(listed && !recognition.near.is_empty()) {
         let own = bind_identity(inventory).ok().filter(|_| !asked);
         return match own {
             Some(mut bound) => {
@@ -37,10 +39,14 @@ pub(super) fn unrecognised<'a>(
             None => Err(Refusal::Wrong(unlisted.into_iter().map(unlisted_diagnostic).collect())),
         };
     }
-    let near = [recognition.near, recognition.aside_near].concat();
-    if let Some(reasons) = closest(near, programs) {
-        let type_first = unlisted.into_iter().map(unlisted_diagnostic);
-        return Err(Refusal::Wrong(type_first.chain(reasons).collect()));
+    if !listed
+        && !recognition.aside_near.is_empty()
+        && let Some((message, _)) = unlisted
+    {
+        return Err(Refusal::Wrong(vec![none_agrees(message, &recognition)]));
+    }
+    if let Some(reasons) = closest(recognition.near, programs) {
+        return Err(Refusal::Wrong(reasons));
     }
     if !asked {
         return match bind_identity(inventory) {
@@ -81,6 +87,22 @@ fn own_names(unlisted: Option<(String, Option<String>)>) -> Vec<String> {
 fn unlisted_diagnostic((message, help): (String, Option<String>)) -> Diagnostic {
     Diagnostic::new("ucl::match", message)
         .help(help.unwrap_or_else(|| "--spec FILE.ucl names a spec of your own".to_owned()))
+}
+
+/// No spec lists the type, and the sizes of all that claim the names disagree.
+fn none_agrees(message: String, recognition: &Recognition<'_>) -> Diagnostic {
+    let mut models: Vec<&str> = Vec::new();
+    for (model, _, _) in recognition.aside_near.iter().chain(&recognition.near) {
+        if !models.contains(&model.as_str()) {
+            models.push(model);
+        }
+    }
+    let listed: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
+    let (verb, example) = (if models.len() == 1 { "claims" } else { "claim" }, models[0]);
+    Diagnostic::new("ucl::match", message).help(format!(
+        "{} {verb} all its names, but not all sizes agree; `--spec {example}` shows which do not",
+        listed.join(", ")
+    ))
 }
 
 /// Whether the config's `model_type` leaves any model that lists types.

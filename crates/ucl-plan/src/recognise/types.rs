@@ -26,6 +26,13 @@ pub(super) fn model_type(inventory: &Inventory) -> Option<&str> {
     inventory.documents.get("config")?.get("model_type")?.as_str()
 }
 
+/// Whether a model lists the type of the config.
+pub(super) fn is_listed(programs: &[Program], inventory: &Inventory) -> bool {
+    let lists =
+        |found: &str| programs.iter().any(|p| p.model.types.iter().any(|known| known == found));
+    model_type(inventory).is_some_and(lists)
+}
+
 /// Whether a model is tried: one that lists the type, or any if there is no type. Where none lists it,
 /// models that list no types are still tried, and what was named by the user always.
 pub(super) fn is_tried(
