@@ -98,9 +98,9 @@ fn none_agrees(message: String, recognition: &Recognition<'_>) -> Diagnostic {
         }
     }
     let listed: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
-    let (verb, example) = (if models.len() == 1 { "claims" } else { "claim" }, models[0]);
+    let verb = if models.len() == 1 { "claims" } else { "claim" };
     Diagnostic::new("ucl::match", message).help(format!(
-        "{} {verb} all its names, but not all sizes agree; `--spec {example}` shows which do not",
+        "{} {verb} all its names, but not all sizes agree; `--spec` with one of them shows which do not",
         listed.join(", ")
     ))
 }

@@ -74,19 +74,21 @@ pub(super) fn unlisted(
     aside: &[(String, String)],
 ) -> Option<(String, Option<String>)> {
     let found = model_type(inventory)?;
-    let listing: Vec<&str> = programs
-        .iter()
-        .filter(|program| program.model.types.iter().any(|known| known == found))
-        .map(|program| program.model.name.as_str())
-        .collect();
+    let lists = |program: &&Program| program.model.types.iter().any(|known| known == found);
+    let listing: Vec<&str> =
+        programs.iter().filter(lists).map(|program| program.model.name.as_str()).collect();
+    // What is made for any model has its types from that one.
+    let own = programs.iter().filter(lists).filter(|program| {
+        !program.model.ancestors.iter().any(|name| listing.contains(&name.as_str()))
+    });
+    let listing: Vec<&str> = own.map(|program| program.model.name.as_str()).collect();
     let message = match listing.as_slice() {
         [] => format!("config.json says model_type {found:?}, which no spec names"),
-        models => {
-            format!(
-                "config.json says model_type {found:?}, and `{}` does not fit",
-                models.join("`, `")
-            )
-        }
+        [model] => format!("config.json says model_type {found:?}, and `{model}` does not fit"),
+        models => format!(
+            "config.json says model_type {found:?}, and none of `{}` fits",
+            models.join("`, `")
+        ),
     };
     let help = aside.first().map(|(model, view)| {
         format!(
