@@ -29,7 +29,8 @@ pub(super) fn unrecognised<'a>(
     let asked = said.view.is_some() || said.model.is_some() || matches!(naming, Naming::View(_));
     let listed = types::is_listed(programs, inventory);
     // Why the model that the config means does not fit is worth more than what else would.
-    if !recognition.aside.is_empty() && !(listed && !recognition.near.is_empty()) {
+    let is_near = listed && !recognition.near.is_empty();
+    if !recognition.aside.is_empty() && !is_near {
         let own = bind_identity(inventory).ok().filter(|_| !asked);
         return match own {
             Some(mut bound) => {
