@@ -6,6 +6,7 @@ mod checkpoints;
 mod help;
 mod invariants;
 mod json;
+mod recognition;
 mod redact;
 mod specs;
 mod untrue;

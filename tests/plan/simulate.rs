@@ -130,7 +130,7 @@ pub(crate) fn planned<'a>(
     naming: &Naming,
 ) -> Plan<'a> {
     // What says that optional parameters are there is no size.
-    let mut said = Said { view: Some(view.to_owned()), model: None, set: sizes(set) };
+    let mut said = Said { view: Some(view.to_owned()), set: sizes(set), ..Said::default() };
     said.set.retain(|name, _| name != "pos" && !name.contains('.'));
     let bound: Bound<'_> = bind(programs, &simulated.inventory, &said, naming)
         .unwrap_or_else(|refusal| panic!("{view}: {refusal:#?}"));

@@ -11,8 +11,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind, recognise,
-    with_universal_view,
+    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind,
+    recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -57,7 +57,7 @@ impl Opened {
         let programs = if args.spec.is_empty() {
             spec::for_inventory(&survey.inventory)?
         } else {
-            spec::of_files(&args.spec)?
+            spec::named(&args.spec)?
         };
         let model = match programs.as_slice() {
             [only] if !args.spec.is_empty() => Some(only.model.name.clone()),
@@ -65,7 +65,8 @@ impl Opened {
         };
         let programs = with_universal_view(programs, &survey.inventory);
         let view = args.from_view.clone();
-        let said = Said { view, model, set: args.set.iter().cloned().collect() };
+        let set = args.set.iter().cloned().collect();
+        let said = Said { view, model, named: !args.spec.is_empty(), set };
         let opened = Opened { survey, programs, said };
         opened.agrees_with(args)?;
         Ok(opened)
@@ -92,7 +93,7 @@ impl Opened {
     /// Tries every model and view; where nothing could be read, nothing fits.
     pub(crate) fn recognise(&self, naming: &Naming) -> Recognition<'_> {
         if self.inventory().tensors.is_empty() {
-            return Recognition { fits: Vec::new(), near: Vec::new(), nearest: None };
+            return Recognition::default();
         }
         recognise(&self.programs, self.inventory(), &self.said, naming)
     }
@@ -106,7 +107,9 @@ impl Opened {
         self.known_view(naming)?;
         bind(&self.programs, self.inventory(), &self.said, naming).map_err(
             |refusal| match refusal {
-                Refusal::Ambiguous { model, views } => ambiguous(&model, &views, session).into(),
+                Refusal::Ambiguous { fits, differences } => {
+                    ambiguous(&fits, &differences, session).into()
+                }
                 Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
             },
         )
@@ -165,9 +168,9 @@ impl Opened {
         if wrong.iter().all(|diagnostic| diagnostic.labels.is_empty()) {
             return Failure::in_specs(wrong, Vec::new());
         }
-        let near = self.recognise(naming).near;
-        let model =
-            near.iter().find(|(_, _, reasons)| *reasons == wrong).map(|(model, _, _)| model);
+        let Recognition { near, aside_near, .. } = self.recognise(naming);
+        let found_with = |near: &&(String, String, Vec<Diagnostic>)| wrong.ends_with(&near.2);
+        let model = near.iter().chain(&aside_near).find(found_with).map(|(model, _, _)| model);
         let program = match self.programs.as_slice() {
             [only] => Some(only),
             all => all.iter().find(|program| Some(&program.model.name) == model),
@@ -258,23 +261,52 @@ fn not_of_transformers() -> Stop {
     )
 }
 
-/// Several views fit: the lines to type.
-fn ambiguous(model: &str, views: &[String], session: &Session<'_, '_>) -> Failure {
-    let lines: Vec<String> = views
-        .iter()
-        .map(|view| format!("  {}", session.typed_with(&["--from-view", view])))
-        .collect();
-    Failure::one(
-        Diagnostic::new(
-            "ucl::ambiguous",
-            format!(
-                "the files fit {} views of `{model}`, which order the same bytes differently: {}",
-                views.len(),
-                views.join(", ")
-            ),
-        )
-        .help(format!("say which one it is:\n{}", lines.join("\n"))),
-    )
+/// Several views fit: where they differ, and the lines to type.
+fn ambiguous(
+    fits: &[(String, String)],
+    differences: &[Difference],
+    session: &Session<'_, '_>,
+) -> Failure {
+    let one_model = fits.iter().all(|fit| fit.0 == fits[0].0);
+    let what = |(model, view): &(String, String)| match one_model {
+        true => view.clone(),
+        false => format!("{view} of {model}"),
+    };
+    let views: Vec<String> = fits.iter().map(what).collect();
+    let of = if one_model { format!(" of `{}`", fits[0].0) } else { String::new() };
+    let message = format!(
+        "the files fit {} views{of}, which order the same bytes differently: {}",
+        fits.len(),
+        views.join(", ")
+    );
+    let mut help: Vec<String> = readings(differences, &views);
+    help.push("no file here records which it is; who wrote it may know. Say it:".to_owned());
+    help.extend(fits.iter().map(|(model, view)| {
+        let mut more = vec!["--from-view", view];
+        if !one_model {
+            more.extend(["--spec", model]);
+        }
+        format!("  {}", session.typed_with(&more))
+    }));
+    Failure::one(Diagnostic::new("ucl::ambiguous", message).help(help.join("\n")))
+}
+
+/// How many differences are told.
+const TOLD: usize = 4;
+
+/// A line for each tensor that views read differently.
+pub(crate) fn readings(differences: &[Difference], views: &[String]) -> Vec<String> {
+    let line = |difference: &Difference| {
+        let readings = difference.readings.iter().zip(views);
+        let readings = readings.map(|(shape, view)| format!("`{shape}` in {view}"));
+        let name = show::name(&difference.name);
+        format!("\"{name}\" is {}", readings.collect::<Vec<_>>().join(" and "))
+    };
+    let mut lines: Vec<String> = differences.iter().take(TOLD).map(line).collect();
+    if differences.len() > TOLD {
+        lines.push(format!("and {} more", differences.len() - TOLD));
+    }
+    lines
 }
 
 /// `config.json` of a folder that the user named.

@@ -33,6 +33,20 @@ pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop>
     }
 }
 
+/// The programs of what the user named: files, or a built-in model.
+pub(crate) fn named(specs: &[PathBuf]) -> Result<Vec<Program>, Stop> {
+    let is_file = |spec: &&PathBuf| spec.is_file() || spec.extension().is_some_and(|e| e == "ucl");
+    match specs.first() {
+        Some(first) if !is_file(&first) => {
+            let files: Vec<PathBuf> = specs.iter().filter(is_file).cloned().collect();
+            let library = library(&files)?;
+            sound(&library)?;
+            Ok(vec![compile(&library, &shown(first))?])
+        }
+        _ => of_files(specs),
+    }
+}
+
 /// The programs of the first of these files: one, or one for each model that it extends.
 pub(crate) fn of_files(files: &[PathBuf]) -> Result<Vec<Program>, Stop> {
     let library = library(files)?;

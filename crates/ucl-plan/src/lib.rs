@@ -32,7 +32,9 @@ pub use explain::Slice;
 pub use huggingface::{ConfigChange, VIEW as HUGGING_FACE_VIEW};
 pub use params::{Param, ParamDim};
 pub use plan::{Plan, Totals};
-pub use recognise::{Fit, Recognition, Refusal, Said, bind, recognise};
+pub use recognise::{
+    Difference, Fit, Lost, Recognition, Refusal, Said, Sure, bind, differences, recognise,
+};
 pub use report::{Report, StateTotals};
 pub use shard::{Rank, Shards, shard};
 pub use synth::Synth;

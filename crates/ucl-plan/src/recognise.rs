@@ -1,6 +1,13 @@
-//! Which model and view a checkpoint is of, from names, shapes and documents alone.
+//! Which model and view a checkpoint is of, from documents, names and shapes.
 
-use crate::bind::{Bound, Scope, UNKNOWN_SIZE, bind_identity, bind_program, claim};
+mod differ;
+mod refuse;
+mod types;
+
+pub use differ::{Difference, differences};
+pub use types::Sure;
+
+use crate::bind::{Bound, Scope, bind_identity, bind_program, claim};
 use crate::target::{Naming, usable_view};
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
@@ -14,6 +21,8 @@ pub struct Said {
     pub view: Option<String>,
     /// The only model to try (`--spec`).
     pub model: Option<String>,
+    /// Whether the user named the specs to try.
+    pub named: bool,
     /// `--set k=8`.
     pub set: BTreeMap<String, u64>,
 }
@@ -23,10 +32,10 @@ pub struct Said {
 pub enum Refusal {
     /// Several views fit and would move bytes differently: the user has to choose.
     Ambiguous {
-        /// The model.
-        model: String,
-        /// The views.
-        views: Vec<String>,
+        /// The models and views.
+        fits: Vec<(String, String)>,
+        /// The tensors that they read differently.
+        differences: Vec<Difference>,
     },
     /// What is wrong.
     Wrong(Vec<Diagnostic>),
@@ -38,14 +47,36 @@ pub struct Fit<'a> {
     pub program: &'a Program,
     /// The view.
     pub view: &'a View,
+    /// How it is known that it is this model.
+    pub sure: Sure,
     /// The checkpoint, bound by them.
     pub bound: Bound<'a>,
 }
 
+/// What might have been, and why it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The model.
+    pub model: String,
+    /// The view.
+    pub view: String,
+    /// What speaks against it.
+    pub why: String,
+    /// The first of the sizes that disagree.
+    pub detail: Option<String>,
+}
+
 /// What was tried.
+#[derive(Default)]
 pub struct Recognition<'a> {
     /// What fits; related models' ancestors alone.
     pub fits: Vec<Fit<'a>>,
+    /// What fits, or claims all names at least, and is not among them.
+    pub lost: Vec<Lost>,
+    /// Models and views that fit and were not asked, because of the `model_type` of the config.
+    pub aside: Vec<(String, String)>,
+    /// As `near`, of those that were not asked.
+    pub aside_near: Vec<(String, String, Vec<Diagnostic>)>,
     /// What claims all names but whose sizes do not fit, with the reasons.
     pub near: Vec<(String, String, Vec<Diagnostic>)>,
     /// The view that claims the most names without claiming all: model, view, how many it does not.
@@ -59,8 +90,9 @@ pub fn recognise<'a>(
     said: &Said,
     naming: &Naming,
 ) -> Recognition<'a> {
-    let mut out = Recognition { fits: Vec::new(), near: Vec::new(), nearest: None };
+    let (mut out, mut aside) = (Recognition::default(), Recognition::default());
     for program in programs {
+        let tried = types::is_tried(program, programs, inventory, said);
         if said.model.as_ref().is_some_and(|model| *model != program.model.name) {
             continue;
         }
@@ -70,12 +102,50 @@ pub fn recognise<'a>(
             continue;
         }
         for view in program.views.values().filter(|view| is_candidate(view, inventory, said)) {
-            try_view(program, view, inventory, said, &mut out);
+            let into = if tried { &mut out } else { &mut aside };
+            try_view(program, view, inventory, said, into);
         }
     }
-    let names: Vec<String> = out.fits.iter().map(|fit| fit.program.model.name.clone()).collect();
-    out.fits.retain(|fit| !fit.program.model.ancestors.iter().any(|a| names.contains(a)));
+    keep_ancestors(&mut out);
+    keep_ancestors(&mut aside);
+    differ::drop_equal(&mut out.fits, &mut out.lost);
+    for (model, view, reasons) in &out.near {
+        out.lost.push(Lost {
+            model: model.clone(),
+            view: view.clone(),
+            why: "claims all names, but not all sizes agree".to_owned(),
+            detail: reasons.first().map(|reason| reason.message.clone()),
+        });
+    }
+    out.aside_near = aside.near;
+    for fit in &aside.fits {
+        let (model, view) = (fit.program.model.name.clone(), fit.view.name.clone());
+        let why = format!("fits, but its types are {}", quoted(&fit.program.model.types));
+        out.aside.push((model.clone(), view.clone()));
+        out.lost.push(Lost { model, view, why, detail: None });
+    }
     out
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Of related models that fit, the ancestor is meant: what it lacks nobody needs.
+fn keep_ancestors(recognition: &mut Recognition<'_>) {
+    let names: Vec<String> =
+        recognition.fits.iter().map(|fit| fit.program.model.name.clone()).collect();
+    let Recognition { fits, lost, .. } = recognition;
+    fits.retain(|fit| {
+        let ancestor = fit.program.model.ancestors.iter().find(|name| names.contains(name));
+        lost.extend(ancestor.map(|ancestor| Lost {
+            model: fit.program.model.name.clone(),
+            view: fit.view.name.clone(),
+            why: format!("an extension of {ancestor}, which fits already"),
+            detail: None,
+        }));
+        ancestor.is_none()
+    });
 }
 
 fn try_view<'a>(
@@ -101,7 +171,8 @@ fn try_view<'a>(
     for layout in layouts {
         match bind_program(program, view, layout, inventory, &said.set) {
             Ok(bound) => {
-                out.fits.push(Fit { program, view, bound });
+                let sure = types::sure(program, inventory, said);
+                out.fits.push(Fit { program, view, sure, bound });
                 return;
             }
             Err(wrong) => {
@@ -171,10 +242,14 @@ pub fn bind<'a>(
     }
     match recognition.fits.len() {
         1 => Ok(recognition.fits.remove(0).bound),
-        0 => unrecognised(recognition, programs, inventory, said, naming),
+        0 => refuse::unrecognised(recognition, programs, inventory, said, naming),
         _ => Err(Refusal::Ambiguous {
-            model: recognition.fits[0].program.model.name.clone(),
-            views: recognition.fits.iter().map(|fit| fit.view.name.clone()).collect(),
+            fits: recognition
+                .fits
+                .iter()
+                .map(|fit| (fit.program.model.name.clone(), fit.view.name.clone()))
+                .collect(),
+            differences: differences(&recognition.fits),
         }),
     }
 }
@@ -202,109 +277,4 @@ fn unknown_dims(programs: &[Program], said: &Said) -> Vec<Diagnostic> {
                 .help(format!("there are: {}", names.join(", ")))
         })
         .collect()
-}
-
-fn unrecognised<'a>(
-    recognition: Recognition<'a>,
-    programs: &[Program],
-    inventory: &'a Inventory,
-    said: &Said,
-    naming: &Naming,
-) -> Result<Bound<'a>, Refusal> {
-    if is_in_view_already(&recognition, inventory, naming) {
-        let mut bound = bind_identity(inventory).map_err(Refusal::Wrong)?;
-        bound.notes.push(
-            "the names are the view's already; sizes that do not follow were not needed, and \
-             whether parameters are missing was not checked"
-                .to_owned(),
-        );
-        return Ok(bound);
-    }
-    if let Some(reasons) = closest(recognition.near, programs) {
-        return Err(Refusal::Wrong(reasons));
-    }
-    let asked = said.view.is_some() || said.model.is_some() || matches!(naming, Naming::View(_));
-    if !asked {
-        return match bind_identity(inventory) {
-            Ok(mut bound) => {
-                bound.notes.push("no spec fits, so the names are the source's own".to_owned());
-                Ok(bound)
-            }
-            Err(mut wrong) => {
-                wrong.extend(nearest(recognition.nearest));
-                Err(Refusal::Wrong(wrong))
-            }
-        };
-    }
-    let what = match naming {
-        Naming::View(name) => format!("no model with a view `{name}` fits this checkpoint"),
-        _ => "the named model and view do not fit this checkpoint".to_owned(),
-    };
-    let mut wrong = vec![Diagnostic::new("ucl::match", what).help(
-        "`ucl specs` lists the built-in models and their views; --spec FILE.ucl names another",
-    )];
-    if recognition.nearest.is_none() {
-        wrong.extend(unasked(programs, inventory, said));
-    }
-    wrong.extend(nearest(recognition.nearest));
-    Err(Refusal::Wrong(wrong))
-}
-
-/// The reasons of what claims all names and fits best: sizes that contradict each other weigh more
-/// than others, and a model that extends an equally good one is the closer of the two.
-fn closest(
-    near: Vec<(String, String, Vec<Diagnostic>)>,
-    programs: &[Program],
-) -> Option<Vec<Diagnostic>> {
-    let weight = |reasons: &[Diagnostic]| {
-        (reasons.iter().filter(|reason| reason.code == "ucl::bind").count(), reasons.len())
-    };
-    let extends = |model: &str, other: &String| {
-        let program = programs.iter().find(|program| program.model.name == model);
-        program.is_some_and(|program| program.model.ancestors.contains(other))
-    };
-    let best = near.into_iter().reduce(|best, next| {
-        let (known, found) = (weight(&best.2), weight(&next.2));
-        if found < known || (found == known && extends(&next.0, &best.0)) { next } else { best }
-    });
-    best.map(|(_, _, reasons)| reasons)
-}
-
-/// The views of the one model that was named, where the framework speaks against all of them.
-fn unasked(programs: &[Program], inventory: &Inventory, said: &Said) -> Option<Diagnostic> {
-    let model = said.model.as_ref().filter(|_| said.view.is_none())?;
-    let program = programs.iter().find(|program| program.model.name == *model)?;
-    let views = program.views.keys().filter(|view| *view != crate::universal::VIEW);
-    let views: Vec<&str> = views.map(String::as_str).collect();
-    let kind = &inventory.kind;
-    let message = format!("no view of `{model}` is one of {kind}; it has: {}", views.join(", "));
-    Some(Diagnostic::new("ucl::match", message).help("--from-view VIEW takes one of them as it is"))
-}
-
-/// Whether the source is spelled in the target's view, uncut, and only sizes of dims are unknown: then
-/// every tensor stays as it is.
-fn is_in_view_already(
-    recognition: &Recognition<'_>,
-    inventory: &Inventory,
-    naming: &Naming,
-) -> bool {
-    let Naming::View(target) = naming else { return false };
-    inventory.mesh.iter().all(|(axis, ranks)| *ranks == 1 || matches!(axis.as_str(), "dp" | "pp"))
-        && recognition.near.iter().any(|(_, view, reasons)| {
-            view == target && reasons.iter().all(|reason| reason.code == UNKNOWN_SIZE)
-        })
-}
-
-fn nearest(nearest: Option<(String, String, Vec<String>)>) -> Option<Diagnostic> {
-    let (model, view, unclaimed) = nearest?;
-    let listed: Vec<String> = unclaimed.iter().take(5).map(|name| format!("{name:?}")).collect();
-    Some(Diagnostic::new(
-        "ucl::match",
-        format!(
-            "nearest is view `{view}` of `{model}`; it does not claim {} name{}: {}",
-            unclaimed.len(),
-            if unclaimed.len() == 1 { "" } else { "s" },
-            listed.join(", ")
-        ),
-    ))
 }

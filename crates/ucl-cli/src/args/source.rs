@@ -9,7 +9,8 @@ use ucl_ir::Mesh;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "What the source is")]
 pub(crate) struct SourceArgs {
-    /// A spec of your own; it is tried alone. May be repeated for specs that it extends, it first
+    /// A spec file, or the name of a built-in spec; it is tried alone. May be repeated for specs that
+    /// it extends, it first
     #[arg(long, value_name = "FILE")]
     pub(crate) spec: Vec<PathBuf>,
     /// The view that the source is stored in, if it is not the one that was recognised

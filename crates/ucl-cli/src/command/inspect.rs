@@ -1,11 +1,14 @@
 //! `ucl inspect`: what a checkpoint is, in one screen, broken or not.
 
+mod found;
+
 use crate::args::InspectArgs;
 use crate::failure::{Failure, Stop};
 use crate::overview::Overview;
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
-use crate::source::{Opened, planned};
+use crate::source::{Opened, planned, readings};
+use found::Found;
 use serde_json::json;
 use ucl_formats::Format;
 use ucl_formats::Inventory;
@@ -14,7 +17,7 @@ use ucl_plan::{Bound, Naming, Plan, Recognition, States, Target};
 pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     let recognition = opened.recognise(&Naming::Universal);
-    let fits: Vec<String> = recognition.fits.iter().map(|fit| fit.view.name.clone()).collect();
+    let found = Found::of(&recognition);
     let (plan, failure) = match bound(&opened, recognition, session).and_then(planned_whole) {
         Ok(plan) => (Some(plan), Failure::default()),
         Err(Stop::Failed(failure)) => (None, failure),
@@ -27,14 +30,15 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<A
 
     let bound = plan.as_ref().map(|plan| &plan.bound);
     let overview = Overview::of(opened.inventory(), plan.as_ref());
-    session.say(&headline(&opened, bound, &fits))?;
-    session.say(&text(args, &opened, (plan.as_ref(), &fits, &overview), session))?;
+    session.say(&headline(&opened, bound, &found.fits))?;
+    session.say(&text(args, &opened, (plan.as_ref(), &found, &overview), session))?;
     if unbound {
         session.complain(&failure)?;
     }
     session.answer(json!({
         "source": opened.json(bound),
-        "rivals": fits.get(1..).unwrap_or_default(),
+        "rivals": found.fits.get(1..).unwrap_or_default(),
+        "recognition": found.json(),
         "dims": bound.map(Bound::dims),
         "overview": overview,
         "optimizer": opened.inventory().optimizer,
@@ -85,7 +89,7 @@ fn headline(opened: &Opened, bound: Option<&Bound<'_>>, fits: &[String]) -> Stri
 fn text(
     args: &InspectArgs,
     opened: &Opened,
-    (plan, fits, overview): (Option<&Plan<'_>>, &[String], &Overview),
+    (plan, found, overview): (Option<&Plan<'_>>, &Found, &Overview),
     session: &Session<'_, '_>,
 ) -> String {
     let inventory = opened.inventory();
@@ -102,7 +106,7 @@ fn text(
         facts.add("mesh", ranks(opened));
     }
     if let Some(plan) = plan {
-        facts.add_all("model", &model(plan, fits));
+        facts.add_all("model", &model(plan, found));
         facts.add("dims", show::dims(&plan.bound.dims()));
     }
     facts.add("parameters", overview.parameters_line());
@@ -131,7 +135,7 @@ fn text(
             facts.add_all("problems", &lines.collect::<Vec<_>>());
         }
     }
-    facts.add_all("next", &next(args, opened, (plan, fits), session));
+    facts.add_all("next", &next(args, opened, (plan, &found.fits), session));
     facts.show(session.style())
 }
 
@@ -158,23 +162,29 @@ fn ranks(opened: &Opened) -> String {
 }
 
 /// Model, view, layout, how sure, rivals.
-fn model(plan: &Plan<'_>, fits: &[String]) -> Vec<String> {
+fn model(plan: &Plan<'_>, found: &Found) -> Vec<String> {
     let bound = &plan.bound;
     let Some((program, view)) = bound.spec else {
-        return vec!["no spec is needed: the names are the source's own".to_owned()];
+        return match bound.notes.as_slice() {
+            [] => vec!["no spec is needed: the names are the source's own".to_owned()],
+            notes => notes.iter().map(|note| show::name(note)).collect(),
+        };
     };
     let layout =
         bound.layout.as_ref().map_or_else(String::new, |layout| format!(", layout {layout}"));
     let tied = if bound.tied { ", tied embeddings" } else { "" };
-    let mut lines = vec![format!("{}, view {}{layout}{tied}", program.model.name, view.name)];
-    match fits {
-        [_, rivals @ ..] if !rivals.is_empty() => lines.push(format!(
-            "also fits {}, which order the same bytes differently: the files cannot tell",
+    let sure = found.certainty().map(|(how, why)| format!(" · {how}: {why}")).unwrap_or_default();
+    let mut lines = vec![format!("{}, view {}{layout}{tied}{sure}", program.model.name, view.name)];
+    if let [_, rivals @ ..] = &found.fits[..]
+        && !rivals.is_empty()
+    {
+        lines.push(format!(
+            "{} would fit too, in another order of the same bytes: the files do not record which it is",
             rivals.join(", ")
-        )),
-        _ => lines
-            .push("nothing else fits: every name is claimed once, every size agrees".to_owned()),
+        ));
+        lines.extend(readings(&found.differences, &found.fits));
     }
+    lines.extend(found.lost_lines(&program.model.name));
     lines
 }
 
