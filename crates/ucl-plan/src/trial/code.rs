@@ -13,18 +13,22 @@ const ADDRESSES: u64 = 1 << 24;
 /// What stands in stored padding: no element's number.
 pub(super) const PADDING: f64 = -1.0;
 
-/// The number of an element: by its parameter, its state, and its row-major number in the parameter,
-/// the dims of its name included. A master and its copy are equal.
-pub(super) fn number(program: &Program, param: &str, state: &str, address: u64) -> f64 {
+/// The number of the first element of a parameter in a state; the others follow in the row-major order
+/// of all its dims, those of its name included. A master and its copy are equal.
+pub(super) fn first(program: &Program, param: &str, state: &str) -> u64 {
     let at = program.model.params.iter().position(|known| known.path == param).unwrap_or(0) as u64;
     let moment = match state {
         state if is_weight(state) => 0,
         "exp_avg" => 1,
         _ => 2,
     };
-    #[expect(clippy::cast_precision_loss, reason = "it stays below 2^53")]
-    let number = ((at * 4 + moment) * ADDRESSES + address + 1) as f64;
-    number
+    (at * 4 + moment) * ADDRESSES + 1
+}
+
+/// A number as a value.
+#[expect(clippy::cast_precision_loss, reason = "it stays below 2^53")]
+pub(super) fn value(number: u64) -> f64 {
+    number as f64
 }
 
 /// Whether two numbers are the same element's, up to what arithmetic does to them.

@@ -1,6 +1,6 @@
 //! A checkpoint in memory, made by a view and a layout from addresses.
 
-use super::code::{PADDING, STATES, number};
+use super::code::{PADDING, STATES, first, value};
 use crate::bind::{Cuts, is_under, is_weight, said_numbers, stored_value};
 use crate::shard::{Shards, shard_by};
 use crate::work::{Loop, Move, MoveRole};
@@ -108,10 +108,9 @@ impl Memory {
 pub(super) type Tensors = BTreeMap<(String, String), Vec<f64>>;
 
 /// What a rank stores of a parameter: its value, shifted, scaled, or one part of a mean or a sum.
-struct Value<'w> {
-    way: Way<'w>,
-    param: &'w str,
-    state: &'w str,
+struct Value {
+    /// The number of element 0.
+    first: u64,
     scale: f64,
     shift: f64,
     /// The rank's part of a mean: it adds up to nothing over all ranks.
@@ -120,12 +119,13 @@ struct Value<'w> {
     part: Option<f64>,
 }
 
-impl<'w> Value<'w> {
-    fn new(way: Way<'w>, param: &'w str, state: &'w str, at: &Mesh) -> Value<'w> {
+impl Value {
+    fn new(way: Way<'_>, param: &str, state: &str, at: &Mesh) -> Value {
         let cuts = Cuts { layout: way.layout, mesh: way.mesh };
         let numbers = said_numbers(way.program, way.view, way.set, cuts);
         let (scale, shift) = stored_value(way.view, param, state, &numbers);
-        let mut value = Value { way, param, state, scale, shift, apart: 0.0, part: None };
+        let first = first(way.program, param, state);
+        let mut value = Value { first, scale, shift, apart: 0.0, part: None };
         let merges = way.layout.map_or(&[][..], |layout| &layout.merges);
         let mine = merges.iter().filter(|m| m.params.iter().any(|path| is_under(param, path)));
         for merge in mine {
@@ -144,7 +144,7 @@ impl<'w> Value<'w> {
     }
 
     fn of(&self, address: u64) -> f64 {
-        let whole = number(self.way.program, self.param, self.state, address);
+        let whole = value(self.first + address);
         self.part.unwrap_or((whole + self.apart) * self.scale + self.shift)
     }
 }

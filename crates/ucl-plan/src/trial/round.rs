@@ -1,6 +1,6 @@
 //! Round trips: what a view stores on a mesh comes out as the universal form, and as every other view.
 
-use super::code::{number, same, told};
+use super::code::{first, same, told, value};
 use super::memory::{Memory, Tensors, Way};
 use super::run::run;
 use crate::bind::{Bound, Composites, Sizes, bind_program, exists, is_weight};
@@ -163,8 +163,8 @@ fn universal(program: &Program, shards: &Shards) -> Tensors {
                 continue;
             }
             for state in super::code::STATES.into_iter().filter(|state| *state != "param") {
-                let cells = (block * rest..(block + 1) * rest)
-                    .map(|address| number(program, &param.path, state, address));
+                let start = first(program, &param.path, state) + block * rest;
+                let cells = (start..start + rest).map(value);
                 tensors.insert((param.name(&indices), state.to_owned()), cells.collect());
             }
         }

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::work::{MoveRole, Work};
 
 /// Windows of a prime number of elements begin and end everywhere.
-const WINDOW: u64 = 61;
+const WINDOW: u64 = 257;
 
 /// The tensors that a plan makes of these files.
 ///
