@@ -4,5 +4,6 @@ mod blocks;
 mod families;
 mod hf;
 mod layers;
+mod padding;
 mod same;
 mod stored;
