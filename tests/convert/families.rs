@@ -179,7 +179,7 @@ fn norms_that_drifted_are_averaged_and_parts_of_biases_are_added() {
     ];
     for (stored, param) in norms {
         for (state, name) in ["fp32", "exp_avg", "exp_avg_sq"].iter().enumerate() {
-            let mean = joined(stored, state, |a, b| f32::midpoint(a, b));
+            let mean = joined(stored, state, f32::midpoint);
             assert_eq!(of(name, param), mean, "{param} ({name})");
         }
     }
