@@ -58,6 +58,14 @@ fn megatron_deepspeed_llama_to_hf_and_universal() {
     }
 }
 
+/// Two ranks of a feed-forward of 53 rows and a vocabulary of 101; the embedding is whole on both.
+#[test]
+fn deepspeeds_autotp_is_a_layout_of_the_hugging_face_view() {
+    let name = "autotp-llama-tp2-dp1-z1-bf16";
+    // No config lies beside the run: how rows fall into heads has to be said.
+    check(name, &["--view", "hf", "--set", "n=4", "--set", "k=2"], &live(name));
+}
+
 #[test]
 fn a_qkv_order_that_no_file_records_is_asked_for() {
     let name = "megds-gpt-tp2-pp2-dp1-bf16";

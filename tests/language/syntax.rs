@@ -123,6 +123,9 @@ fn damaged_specs() {
         found
     };
     for (name, text) in specs("specs") {
+        // The first expected numbers stand for all: these make half of a spec.
+        let end = text.find("\n  expect").map_or(text.len(), |at| (at + 600).min(text.len()));
+        let text = text.chars().take(end).collect::<String>();
         // Every length would take minutes for nothing: what changes is at the ends of words.
         let ends = (1..text.len()).filter(|&at| text.is_char_boundary(at));
         let step = if name == "llama" { 3 } else { 31 };

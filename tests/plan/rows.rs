@@ -14,14 +14,14 @@ fn llama(view: &str, on: &str) -> Simulated {
 }
 
 /// The cells of a rank's tensor whose name ends so.
-fn tensor<'a>(run: &'a Simulated, rank: usize, end: &str) -> &'a Cells {
+pub(crate) fn tensor<'a>(run: &'a Simulated, rank: usize, end: &str) -> &'a Cells {
     let before: usize = run.shards.ranks[..rank].iter().map(|rank| rank.tensors.len()).sum();
     let at = run.shards.ranks[rank].tensors.iter().position(|(name, _)| name.ends_with(end));
     &run.files[before + at.expect("the tensor")]
 }
 
 /// The address in its parameter of the first element of a row; addresses count whole rows of `h`.
-fn row(cells: &Cells, row: u64) -> u64 {
+pub(crate) fn row(cells: &Cells, row: u64) -> u64 {
     cells[(row * H) as usize].expect("no padding").1 / H
 }
 

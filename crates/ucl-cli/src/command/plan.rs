@@ -95,7 +95,12 @@ fn rules(plan: &Plan<'_>, facts: &mut Facts) {
     let here = |term: &String| plan.bound.params.iter().any(|param| param.path == *term);
     let used = view.rules.iter().filter(|rule| rule.terms.iter().all(here));
     let mut table = Table::default();
+    let mut last = None;
     for rule in used {
+        // A weight and its bias may be one line.
+        if last.replace(rule.span) == Some(rule.span) {
+            continue;
+        }
         let source = program.sources.get(rule.span.source as usize);
         let line = source.and_then(|source| {
             let before = source.text.get(..rule.span.start as usize)?;

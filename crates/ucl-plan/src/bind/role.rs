@@ -124,6 +124,8 @@ impl<'a> Binder<'a, '_> {
             match merge.map(|merge| merge.op) {
                 Some(MergeOp::Average) if ranks > 1 => {
                     role = PieceRole::Average(u32::try_from(ranks).unwrap_or(u32::MAX));
+                    // Their spread is told; it is why they are averaged.
+                    fatal = false;
                     continue;
                 }
                 Some(MergeOp::Sum) if ranks > 1 && is_weight(&one.stored.state) => {
