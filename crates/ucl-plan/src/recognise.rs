@@ -106,6 +106,10 @@ pub fn recognise<'a>(
             try_view(program, view, inventory, said, into);
         }
     }
+    if let Naming::View(name) = naming {
+        spelled_alone(&mut out, name);
+        spelled_alone(&mut aside, name);
+    }
     keep_ancestors(&mut out);
     keep_ancestors(&mut aside);
     differ::drop_equal(&mut out.fits, &mut out.lost);
