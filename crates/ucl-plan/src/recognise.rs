@@ -152,6 +152,29 @@ fn keep_ancestors(recognition: &mut Recognition<'_>) {
     });
 }
 
+/// Leaves the models whose view spells everything that the checkpoint has: optional parameters may be
+/// in no equation of it.
+fn spelled_alone(out: &mut Recognition<'_>, name: &str) {
+    for fit in std::mem::take(&mut out.fits) {
+        let Some(view) = fit.program.views.get(name) else { continue };
+        let spelled =
+            |path: &str| view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path));
+        let params = fit.bound.params.iter().map(|param| param.path.as_str());
+        let lacking: Vec<&str> = params.filter(|path| !spelled(path)).collect();
+        if lacking.is_empty() {
+            out.fits.push(fit);
+            continue;
+        }
+        let model = &fit.program.model.name;
+        let message = format!(
+            "view `{name}` of `{model}` does not spell {}, which the checkpoint has",
+            lacking.join(", ")
+        );
+        let reason = Diagnostic::new("ucl::cover", message).at(view.span, "no equation here");
+        out.near.push((model.clone(), fit.view.name.clone(), vec![reason]));
+    }
+}
+
 fn try_view<'a>(
     program: &'a Program,
     view: &'a View,

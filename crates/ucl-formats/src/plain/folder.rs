@@ -11,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 /// An index is never larger, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 
+/// How many names a message lists.
+const LISTED: usize = 8;
+
 /// Which file holds which tensor.
 #[derive(Deserialize)]
 struct Index {
@@ -50,8 +53,9 @@ pub fn survey_folder(root: &Path) -> Survey {
     }
     forget_format(&mut survey.inventory);
     twice(&mut survey);
-    if let Some((path, index)) = index {
-        survey.problems.extend(misplaced(&path, &index, &files, &survey.inventory));
+    // Problems that are known explain what the index would say.
+    if let Some((path, index)) = index.filter(|_| survey.problems.is_empty()) {
+        survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = if hugging_face { "Hugging Face " } else { "" };
@@ -136,16 +140,8 @@ fn indexed(
     named
 }
 
-/// How many names a message lists.
-const LISTED: usize = 8;
-
 /// Tensors that are not where the index puts them.
-fn misplaced(
-    path: &Path,
-    index: &Index,
-    files: &[String],
-    inventory: &Inventory,
-) -> Option<Problem> {
+fn misplaced(path: &Path, index: &Index, inventory: &Inventory) -> Option<Problem> {
     let file_of = |id: u32| {
         let path = &inventory.files.get(id as usize)?.path;
         Some(path.file_name()?.to_string_lossy().into_owned())
@@ -159,14 +155,11 @@ fn misplaced(
         })
         .collect();
     let mut wrong = Vec::new();
-    // What is missing or can't be read is told already.
-    let opened: IndexSet<String> = (0..inventory.files.len() as u32).filter_map(file_of).collect();
-    for (name, file) in
-        index.weight_map.iter().filter(|(_, file)| files.contains(file) && opened.contains(*file))
-    {
-        let name = bare(name, &mut false);
-        let original = inventory.aliases.get(&name).unwrap_or(&name);
-        match found.get(original.as_str()) {
+    for (name, file) in &index.weight_map {
+        // Torch files are read without the prefixes of wrappers.
+        let bare = bare(name, &mut false);
+        let original = inventory.aliases.get(&bare).unwrap_or(&bare);
+        match found.get(name.as_str()).or_else(|| found.get(original.as_str())) {
             Some(here) if here == file => {}
             Some(here) => wrong.push(format!("`{name}` is in {here}, not in {file}")),
             None => wrong.push(format!("`{name}` is not in {file}, nor anywhere else")),
@@ -190,7 +183,9 @@ fn read_index(path: &Path) -> Result<Index, Problem> {
         return Err(wrong(format!("it has {bytes} bytes, too many for an index")));
     }
     let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(&text).map_err(|error| {
+        wrong(error.to_string()).help("Download or copy it again; without it, all shards are read.")
+    })
 }
 
 fn left_out(files: &[String], named: &[String], survey: &mut Survey) {
