@@ -27,7 +27,7 @@ const FOLDERS: [(&str, &str); 13] = [
     ("hf-qwen2-bf16-sharded", "40KB"),
 ];
 
-fn hf(name: &str) -> PathBuf {
+pub(crate) fn hf(name: &str) -> PathBuf {
     fixture(name).join("hf")
 }
 
@@ -35,7 +35,7 @@ fn live(name: &str) -> Tensors {
     sets(&fixture(name).join("oracle/oracle.json")).remove("live.model").expect("live.model")
 }
 
-fn config(folder: &Path) -> Value {
+pub(crate) fn config(folder: &Path) -> Value {
     let text = fs::read(folder.join("config.json")).expect("a config");
     serde_json::from_slice(&text).expect("JSON")
 }
@@ -251,82 +251,6 @@ fn a_mask_is_no_bias() {
     assert!(fs::read(out.join("model.safetensors")).unwrap() == expected);
 }
 
-/// Tokenizer, licence and code go along, by way of a universal folder too; scripts and cards do not.
-#[test]
-fn files_of_the_model_go_along() {
-    let scratch = TempDir::new().unwrap();
-    let [source, universal, direct, back] =
-        ["source", "universal", "direct", "back"].map(|name| scratch.path().join(name));
-    fs::create_dir(&source).unwrap();
-    for name in ["model.safetensors", "generation_config.json"] {
-        fs::copy(hf("hf-llama-fp32").join(name), source.join(name)).unwrap();
-    }
-    let mut config = config(&hf("hf-llama-fp32"));
-    let kept =
-        ["tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE", "modeling_mine.py"];
-    for name in kept.iter().chain(&["README.md", "notes.txt", "optimizer.pt"]) {
-        fs::write(source.join(name), format!("{name}\n")).unwrap();
-    }
-    for own_code in [false, true] {
-        if own_code {
-            config["auto_map"] = json!({"AutoConfig": "modeling_mine.Config"});
-        }
-        fs::write(source.join("config.json"), config.to_string()).unwrap();
-        let again = ["--overwrite"];
-        convert(&source, &universal, &again);
-        convert(&universal, &back, &["--to", "hf", "--overwrite"]);
-        convert(&source, &direct, &["--to", "hf", "--overwrite"]);
-        let mut expected = vec!["config.json", "generation_config.json", "model.safetensors"];
-        expected.extend(kept.iter().filter(|name| own_code || !name.ends_with(".py")));
-        expected.sort_unstable();
-        for out in [&back, &direct] {
-            let files = written::digests(out);
-            let names: Vec<_> = files.keys().map(|path| path.to_str().unwrap()).collect();
-            assert_eq!(names, expected);
-            let original = written::digests(&source);
-            assert!(files.iter().all(|(path, digest)| original[path] == *digest));
-        }
-    }
-}
-
-#[test]
-fn a_config_that_is_missing_is_told() {
-    let scratch = TempDir::new().unwrap();
-    let out = scratch.path().join("out");
-    let ended = convert(&fixture("z1-llama-fp32-dp2"), &out, &["--to", "hf"]);
-    assert!(
-        ended.out.contains("config.json is missing") && ended.out.contains("--config DIR"),
-        "{}",
-        ended.text()
-    );
-    let files: Vec<_> = written::digests(&out).into_keys().collect();
-    assert_eq!(files, [PathBuf::from("model.safetensors")]);
-}
-
-/// A head that shares its storage with the embedding is not written, and the config says so.
-#[test]
-fn a_config_says_what_is_written() {
-    let scratch = TempDir::new().unwrap();
-    let [folder, out] = ["folder", "out"].map(|name| scratch.path().join(name));
-    fs::create_dir(&folder).unwrap();
-    let text = fs::read_to_string(hf("hf-gpt2-fp32").join("config.json")).unwrap();
-    // As transformers 4 wrote it before 4.56, and compact.
-    let old = text.replace("\"dtype\"", "\"torch_dtype\"").replace(",\n  ", ",");
-    fs::write(folder.join("config.json"), &old).unwrap();
-    let flags = ["--to", "hf", "--dtype", "bf16", "--config", folder.to_str().unwrap()];
-    convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &flags);
-    let found = fs::read_to_string(out.join("config.json")).unwrap();
-    assert_eq!(found, old.replace("\"float32\"", "\"bfloat16\""));
-    // Nothing is said of the type: nothing is added.
-    let silent = old
-        .replace("\"torch_dtype\":\"float32\",", "")
-        .replace("\"torch_dtype\": \"float32\",", "");
-    assert_ne!(silent, old);
-    fs::write(folder.join("config.json"), &silent).unwrap();
-    convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &[&flags[..], &["--overwrite"]].concat());
-    assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), silent);
-}
-
 /// A model that no spec knows keeps its names.
 #[test]
 fn a_model_of_ones_own() {
@@ -342,27 +266,6 @@ fn a_model_of_ones_own() {
         assert_eq!(found, expected);
         assert!(found.len() > 5);
     }
-}
-
-/// What a safetensors file says of itself is kept.
-#[test]
-fn metadata_goes_along() {
-    let scratch = TempDir::new().unwrap();
-    let [source, universal, back] =
-        ["source", "universal", "back"].map(|name| scratch.path().join(name));
-    fs::create_dir(&source).unwrap();
-    fs::copy(hf("hf-llama-fp32").join("config.json"), source.join("config.json")).unwrap();
-    let whole = fs::read(hf("hf-llama-fp32").join("model.safetensors")).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
-    let metadata =
-        [("format", "pt"), ("merge_recipe", "a: 1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let made = safetensors::serialize(tensors.tensors(), Some(metadata.clone().into())).unwrap();
-    fs::write(source.join("model.safetensors"), made).unwrap();
-    convert(&source, &universal, &[]);
-    convert(&universal, &back, &["--to", "hf"]);
-    let whole = fs::read(back.join("model.safetensors")).unwrap();
-    let (_, header) = safetensors::SafeTensors::read_metadata(&whole).unwrap();
-    assert_eq!(header.metadata().clone().unwrap(), metadata.into());
 }
 
 #[test]

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use std::fs;
 use ucl_tests::command::ucl;
 use ucl_tests::fixture;
+use ucl_tests::made::llama::SMALL;
+use ucl_tests::made::run::Zero;
 
 const INDEX: &str = "run/model.safetensors.index.json";
 const CONFIG: &str = "run/config.json";
@@ -84,6 +86,17 @@ fn a_model_that_cannot_be_written() {
     let mut scene = Scene::fixture("megds-gpt-tp2-pp2-dp1-bf16");
     scene.refused("an order that no file records", &["--to", "hf"]);
     insta::assert_snapshot!(said + &scene.said());
+}
+
+/// A master that does not round to the stored weight stops the run, and nothing is left.
+#[test]
+fn masters_that_contradict_the_weights() {
+    let mut spoilt = SMALL.run(1, 2, Zero::Bf16);
+    spoilt.ranks[1][1][0].states[0][0] += 1.0;
+    let mut scene = Scene::of(&spoilt);
+    scene.refused("a master", &["--to", "hf"]);
+    scene.refused("a master, by shards", &["--to", "hf", "--max-file-size", "1KB"]);
+    insta::assert_snapshot!(scene.said());
 }
 
 #[test]
