@@ -88,14 +88,14 @@ fn a_model_that_cannot_be_written() {
     insta::assert_snapshot!(said + &scene.said());
 }
 
-/// A master that does not round to the stored weight stops the run, and nothing is left.
+/// Copies that differ stop the run, and nothing is left.
 #[test]
-fn masters_that_contradict_the_weights() {
+fn copies_that_differ() {
     let mut spoilt = SMALL.run(1, 2, Zero::Bf16);
     spoilt.ranks[1][1][0].states[0][0] += 1.0;
     let mut scene = Scene::of(&spoilt);
-    scene.refused("a master", &["--to", "hf"]);
-    scene.refused("a master, by shards", &["--to", "hf", "--max-file-size", "1KB"]);
+    scene.refused("one file", &["--to", "hf"]);
+    scene.refused("shards", &["--to", "hf", "--max-file-size", "1KB"]);
     insta::assert_snapshot!(scene.said());
 }
 
