@@ -113,13 +113,30 @@ fn convert_replaces_only_when_asked() {
 fn convert_to_what_this_version_cannot_write() {
     let scratch = TempDir::new().unwrap();
     let target = path(scratch.path(), "x");
-    for format in ["hf", "deepspeed-universal", "deepspeed", "megatron", "torch-dist", "dcp"] {
+    for format in ["deepspeed-universal", "deepspeed", "megatron", "torch-dist", "dcp"] {
         let ended = on("convert", PIPELINE, &[&target, "--to", format]);
         assert_eq!(ended.code, 2, "{format}");
         assert!(ended.err.contains(&format!("`{format}`")), "{}", ended.err);
     }
-    shown!(on("convert", PIPELINE, &[&target, "--to", "hf"]), scratch.path());
+    shown!(on("convert", PIPELINE, &[&target, "--to", "megatron"]), scratch.path());
     assert!(!Path::new(&target).exists());
+}
+
+#[test]
+fn convert_to_hugging_face() {
+    let scratch = TempDir::new().unwrap();
+    let target = path(scratch.path(), "llama");
+    let config = fixture("hf-llama-fp32/hf");
+    let flags = ["--to", "hf", "--max-file-size", "40KB", "--config", config.to_str().unwrap()];
+    let run = "z1-llama-bf16opt-dp2-groups2";
+    let planned = on("plan", run, &[&[target.as_str()][..], &flags].concat());
+    assert_eq!(planned.code, 0, "{}", planned.text());
+    let converted = on("convert", run, &[&[target.as_str()][..], &flags].concat());
+    assert_eq!(converted.code, 0, "{}", converted.text());
+    let without = on("plan", run, &["--to", "hf"]);
+    let seen = [planned, converted, ucl(&["inspect", &target]), without];
+    let seen: Vec<String> = seen.iter().map(|ended| redacted(ended, scratch.path())).collect();
+    insta::assert_snapshot!(seen.concat());
 }
 
 #[test]

@@ -22,7 +22,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
 /// Files of the command that read specs, configs and tokenizers, or write specs.
 const FILES_OF_THE_COMMAND: [&str; 4] = [
     "ucl-cli/src/command/fmt.rs",
-    "ucl-cli/src/extra.rs",
+    "ucl-cli/src/beside.rs",
     "ucl-cli/src/source.rs",
     "ucl-cli/src/spec.rs",
 ];

@@ -1,7 +1,11 @@
 //! Conversions against the oracles, bit for bit.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod beside;
 mod blocks;
 mod families;
+mod folders;
 mod hf;
 mod layers;
 mod padding;

@@ -5,6 +5,7 @@ pub mod command;
 pub mod diagnostics;
 pub mod made;
 pub mod oracle;
+pub mod rounding;
 pub mod written;
 
 use std::path::PathBuf;

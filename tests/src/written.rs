@@ -17,16 +17,51 @@ pub fn states(folder: &Path) -> BTreeMap<String, Tensors> {
         let bytes = std::fs::read(&path).expect("a file that was written");
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
         for (name, view) in tensors.tensors() {
-            let known = Known {
-                dtype: format!("{}", view.dtype()),
-                shape: view.shape().iter().map(|n| *n as u64).collect(),
-                sha256: hex(&Sha256::digest(view.data())),
-            };
-            let twice = states.entry(series.to_owned()).or_default().insert(name.clone(), known);
+            let twice =
+                states.entry(series.to_owned()).or_default().insert(name.clone(), known(&view));
             assert!(twice.is_none(), "{name} is written twice");
         }
     }
     states
+}
+
+/// The tensors of a Hugging Face folder.
+pub fn model(folder: &Path) -> Tensors {
+    let mut model = Tensors::new();
+    for (name, (known, _)) in values(folder) {
+        model.insert(name, known);
+    }
+    model
+}
+
+/// The tensors of all safetensors files of a folder, with their bytes.
+pub fn values(folder: &Path) -> BTreeMap<String, (Known, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for path in
+        files(folder).iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+    {
+        let bytes = std::fs::read(path).expect("a file that was written");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        for (name, view) in tensors.tensors() {
+            let twice = found.insert(name.clone(), (known(&view), view.data().to_vec()));
+            assert!(twice.is_none(), "{name} is written twice");
+        }
+    }
+    found
+}
+
+/// What an oracle would say of a tensor.
+pub fn known(view: &safetensors::tensor::TensorView<'_>) -> Known {
+    Known {
+        dtype: view.dtype().to_string(),
+        shape: view.shape().iter().map(|n| *n as u64).collect(),
+        sha256: sha256(view.data()),
+    }
+}
+
+/// A digest as oracles have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// All files below a folder, by relative path, with their digests.

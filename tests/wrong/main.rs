@@ -8,6 +8,7 @@ mod files;
 mod flags;
 mod headers;
 mod hostile;
+mod huggingface;
 mod model;
 mod place;
 mod scene;

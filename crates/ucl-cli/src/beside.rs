@@ -12,6 +12,9 @@ use ucl_plan::{ConfigChange, Plan, Report};
 
 const CONFIG: &str = "config.json";
 
+/// How many names a sentence lists.
+const LISTED: usize = 4;
+
 /// Names and bytes, or why there are none, as the executor takes them.
 type Files = Result<Vec<(String, Vec<u8>)>, Box<dyn Error + Send + Sync>>;
 
@@ -55,9 +58,11 @@ impl<'a> Beside<'a> {
         }
         if !left_out.is_empty() {
             let files = show::count(left_out.len() as u64, "file");
+            let more = left_out.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            left_out.truncate(LISTED);
             beside.lossy.push(format!(
-                "{files} that the run carries beside its tensors (scheduler, rng, args) {} left out: {}",
-                if left_out.len() == 1 { "is" } else { "are" },
+                "what the run carries beside its tensors (scheduler, rng, args) is left out, {files}: {}{more}",
                 left_out.join(", ")
             ));
         }

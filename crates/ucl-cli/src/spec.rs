@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ucl_formats::{Inventory, Problem};
 use ucl_ir::Program;
 use ucl_parser::Library;
+use ucl_plan::HUGGING_FACE_VIEW;
 
 /// The built-in specs and these files; a file's model takes the place of a built-in one.
 ///
@@ -17,7 +18,8 @@ pub(crate) fn library(files: &[PathBuf]) -> Result<Library, Stop> {
     Ok(library)
 }
 
-/// The programs to try on a checkpoint: the one it carries, else all that are built in.
+/// The programs to try on a checkpoint: the one it carries, and, if that is what built-in families share,
+/// these; else all that are built in.
 pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop> {
     let carried = inventory
         .universal
@@ -27,7 +29,15 @@ pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop>
         Some((model, text)) => {
             let mut library = Library::new();
             library.add("ucl.json", text);
-            Ok(vec![compile(&library, model)?])
+            let own = compile(&library, model)?;
+            // What families have in common has no name of theirs: one of them may be meant.
+            let families = match own.views.contains_key(HUGGING_FACE_VIEW) {
+                true => Vec::new(),
+                false => all(&ucl_specs::library())?,
+            };
+            let extends = |family: &Program| family.model.ancestors.contains(&own.model.name);
+            let families: Vec<Program> = families.into_iter().filter(extends).collect();
+            Ok([vec![own], families].concat())
         }
         None => all(&ucl_specs::library()),
     }

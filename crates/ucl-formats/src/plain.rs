@@ -1,6 +1,7 @@
 //! Plain files of named tensors: one safetensors or torch file, or a folder of shards.
 
 mod folder;
+mod index;
 
 use crate::inventory::{
     Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey, row_major,

@@ -106,6 +106,10 @@ pub fn recognise<'a>(
             try_view(program, view, inventory, said, into);
         }
     }
+    if let Naming::View(name) = naming {
+        spelled_alone(&mut out, name);
+        spelled_alone(&mut aside, name);
+    }
     keep_ancestors(&mut out);
     keep_ancestors(&mut aside);
     differ::drop_equal(&mut out.fits, &mut out.lost);
@@ -146,6 +150,29 @@ fn keep_ancestors(recognition: &mut Recognition<'_>) {
         }));
         ancestor.is_none()
     });
+}
+
+/// Leaves the models whose view spells everything that the checkpoint has: optional parameters may be
+/// in no equation of it.
+fn spelled_alone(out: &mut Recognition<'_>, name: &str) {
+    for fit in std::mem::take(&mut out.fits) {
+        let Some(view) = fit.program.views.get(name) else { continue };
+        let spelled =
+            |path: &str| view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path));
+        let params = fit.bound.params.iter().map(|param| param.path.as_str());
+        let lacking: Vec<&str> = params.filter(|path| !spelled(path)).collect();
+        if lacking.is_empty() {
+            out.fits.push(fit);
+            continue;
+        }
+        let model = &fit.program.model.name;
+        let message = format!(
+            "view `{name}` of `{model}` does not spell {}, which the checkpoint has",
+            lacking.join(", ")
+        );
+        let reason = Diagnostic::new("ucl::cover", message).at(view.span, "no equation here");
+        out.near.push((model.clone(), fit.view.name.clone(), vec![reason]));
+    }
 }
 
 fn try_view<'a>(

@@ -125,7 +125,7 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
             listed.join(", ")
         ),
     )
-    .help("they may have been frozen and left out when it was saved; `--view stored` writes what there is")
+    .help("they may have been frozen and left out when it was saved; `--to universal --view stored` writes what there is")
 }
 
 fn universal(bound: &Bound<'_>) -> Vec<Item> {

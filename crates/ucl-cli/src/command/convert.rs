@@ -52,6 +52,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         "source": opened.json(Some(&plan.bound)),
         "destination": args.destination,
         "report": report,
+        "beside": beside.names(),
         "bytes_read": outcome.bytes_read,
         "bytes_written": outcome.bytes_written,
         "seconds": outcome.seconds,
@@ -94,7 +95,10 @@ fn text(
     facts.add_all("differs", &checked.differ_lines());
     facts.add_all("dropped", &sentences(&report.lossy));
     facts.add_all("notes", &sentences(&report.notes));
-    let verify = format!("{} verify {}", session.program(), show::shell_word(&path));
-    facts.add("next", verify);
+    let next = match plan.target.format {
+        Format::Universal => "verify",
+        Format::HuggingFace => "inspect",
+    };
+    facts.add("next", format!("{} {next} {}", session.program(), show::shell_word(&path)));
     facts.show(session.style())
 }

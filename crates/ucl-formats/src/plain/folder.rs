@@ -1,21 +1,11 @@
 //! A folder of weights: one file, or shards with or without an index.
 
+use super::index::{Index, misplaced, read_index};
 use super::{forget_format, read};
-use crate::inventory::{Data, Framework, Inventory, Problem, Survey};
-use crate::named::bare;
+use crate::inventory::{Data, Framework, Problem, Survey};
 use indexmap::{IndexMap, IndexSet};
-use serde::Deserialize;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-
-/// An index is never larger, in bytes.
-const LARGEST_INDEX: u64 = 256 << 20;
-
-/// Which file holds which tensor.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: IndexMap<String, String>,
-}
 
 /// Whether a name is that of a file of weights, or of an index of some.
 pub fn is_weight_file(name: &str) -> bool {
@@ -50,8 +40,9 @@ pub fn survey_folder(root: &Path) -> Survey {
     }
     forget_format(&mut survey.inventory);
     twice(&mut survey);
-    if let Some((path, index)) = index {
-        survey.problems.extend(misplaced(&path, &index, &files, &survey.inventory));
+    // Problems that are known explain what the index would say.
+    if let Some((path, index)) = index.filter(|_| survey.problems.is_empty()) {
+        survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = if hugging_face { "Hugging Face " } else { "" };
@@ -134,63 +125,6 @@ fn indexed(
     let named: Vec<_> = named.into_iter().collect();
     left_out(files, &named, survey);
     named
-}
-
-/// How many names a message lists.
-const LISTED: usize = 8;
-
-/// Tensors that are not where the index puts them.
-fn misplaced(
-    path: &Path,
-    index: &Index,
-    files: &[String],
-    inventory: &Inventory,
-) -> Option<Problem> {
-    let file_of = |id: u32| {
-        let path = &inventory.files.get(id as usize)?.path;
-        Some(path.file_name()?.to_string_lossy().into_owned())
-    };
-    let found: IndexMap<&str, String> = inventory
-        .tensors
-        .iter()
-        .filter_map(|tensor| match &tensor.data {
-            Data::Strided { file, .. } => Some((tensor.name.as_str(), file_of(*file)?)),
-            Data::Runs(_) => None,
-        })
-        .collect();
-    let mut wrong = Vec::new();
-    // What is missing or can't be read is told already.
-    let opened: IndexSet<String> = (0..inventory.files.len() as u32).filter_map(file_of).collect();
-    for (name, file) in
-        index.weight_map.iter().filter(|(_, file)| files.contains(file) && opened.contains(*file))
-    {
-        let name = bare(name, &mut false);
-        let original = inventory.aliases.get(&name).unwrap_or(&name);
-        match found.get(original.as_str()) {
-            Some(here) if here == file => {}
-            Some(here) => wrong.push(format!("`{name}` is in {here}, not in {file}")),
-            None => wrong.push(format!("`{name}` is not in {file}, nor anywhere else")),
-        }
-    }
-    let more = wrong.len().saturating_sub(LISTED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    wrong.truncate(LISTED);
-    let message = format!("the files do not hold what it says: {}{more}", wrong.join("; "));
-    let problem = || {
-        Problem::new(path, message)
-            .help("Index and files are of different saves; download or copy them again.")
-    };
-    (!wrong.is_empty()).then(problem)
-}
-
-fn read_index(path: &Path) -> Result<Index, Problem> {
-    let wrong = |error: String| Problem::new(path, format!("the index can't be read: {error}"));
-    let bytes = fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-    if bytes > LARGEST_INDEX {
-        return Err(wrong(format!("it has {bytes} bytes, too many for an index")));
-    }
-    let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn left_out(files: &[String], named: &[String], survey: &mut Survey) {

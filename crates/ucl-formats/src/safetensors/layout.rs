@@ -186,7 +186,7 @@ mod tests {
             })
             .collect();
         let laid = reference_layout(&tensors, &IndexMap::new()).unwrap();
-        let bytes = vec![0; 24];
+        let bytes = [0; 24];
         let views = tensors.iter().map(|(name, dtype, shape)| {
             let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
             let len = dtype.size_bytes() as usize * 3;

@@ -1,0 +1,176 @@
+//! What lies beside the weights of a Hugging Face folder, and what it has to say of them.
+
+use crate::folders::{config, hf};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use tempfile::TempDir;
+use ucl_tests::command::convert;
+use ucl_tests::made::pt::Pt;
+use ucl_tests::{fixture, written};
+
+/// Tokenizer, licence and code go along, by way of a universal folder too; scripts and cards do not.
+#[test]
+fn files_of_the_model_go_along() {
+    let scratch = TempDir::new().unwrap();
+    let [source, universal, direct, back] =
+        ["source", "universal", "direct", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    for name in ["model.safetensors", "generation_config.json"] {
+        fs::copy(hf("hf-llama-fp32").join(name), source.join(name)).unwrap();
+    }
+    let mut config = config(&hf("hf-llama-fp32"));
+    let kept =
+        ["tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE", "modeling_mine.py"];
+    for name in kept.iter().chain(&["README.md", "notes.txt", "optimizer.pt"]) {
+        fs::write(source.join(name), format!("{name}\n")).unwrap();
+    }
+    for own_code in [false, true] {
+        if own_code {
+            config["auto_map"] = json!({"AutoConfig": "modeling_mine.Config"});
+        }
+        fs::write(source.join("config.json"), config.to_string()).unwrap();
+        let again = ["--overwrite"];
+        convert(&source, &universal, &again);
+        convert(&universal, &back, &["--to", "hf", "--overwrite"]);
+        convert(&source, &direct, &["--to", "hf", "--overwrite"]);
+        let mut expected = vec!["config.json", "generation_config.json", "model.safetensors"];
+        expected.extend(kept.iter().filter(|name| own_code || !name.ends_with(".py")));
+        expected.sort_unstable();
+        for out in [&back, &direct] {
+            let files = written::digests(out);
+            let names: Vec<_> = files.keys().map(|path| path.to_str().unwrap()).collect();
+            assert_eq!(names, expected);
+            let original = written::digests(&source);
+            assert!(files.iter().all(|(path, digest)| original[path] == *digest));
+        }
+    }
+}
+
+#[test]
+fn a_config_that_is_missing_is_told() {
+    let scratch = TempDir::new().unwrap();
+    let out = scratch.path().join("out");
+    let ended = convert(&fixture("z1-llama-fp32-dp2"), &out, &["--to", "hf"]);
+    assert!(
+        ended.out.contains("config.json is missing") && ended.out.contains("--config DIR"),
+        "{}",
+        ended.text()
+    );
+    let files: Vec<_> = written::digests(&out).into_keys().collect();
+    assert_eq!(files, [PathBuf::from("model.safetensors")]);
+}
+
+/// The type is changed where it is said, in the words in which it is said.
+#[test]
+fn the_type_of_the_weights() {
+    let scratch = TempDir::new().unwrap();
+    let [folder, out] = ["folder", "out"].map(|name| scratch.path().join(name));
+    fs::create_dir(&folder).unwrap();
+    let text = fs::read_to_string(hf("hf-gpt2-fp32").join("config.json")).unwrap();
+    // As transformers 4 wrote it before 4.56, and compact.
+    let old = text.replace("\"dtype\"", "\"torch_dtype\"").replace(",\n  ", ",");
+    fs::write(folder.join("config.json"), &old).unwrap();
+    let flags = ["--to", "hf", "--dtype", "bf16", "--config", folder.to_str().unwrap()];
+    convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &flags);
+    let found = fs::read_to_string(out.join("config.json")).unwrap();
+    assert_eq!(found, old.replace("\"float32\"", "\"bfloat16\""));
+    // Nothing is said of the type: nothing is added.
+    let silent = old
+        .replace("\"torch_dtype\":\"float32\",", "")
+        .replace("\"torch_dtype\": \"float32\",", "");
+    assert_ne!(silent, old);
+    fs::write(folder.join("config.json"), &silent).unwrap();
+    convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &[&flags[..], &["--overwrite"]].concat());
+    assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), silent);
+}
+
+/// What a safetensors file says of itself is kept.
+#[test]
+fn metadata_goes_along() {
+    let scratch = TempDir::new().unwrap();
+    let [source, universal, back] =
+        ["source", "universal", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    fs::copy(hf("hf-llama-fp32").join("config.json"), source.join("config.json")).unwrap();
+    let whole = fs::read(hf("hf-llama-fp32").join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let metadata =
+        [("format", "pt"), ("merge_recipe", "a: 1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let made = safetensors::serialize(tensors.tensors(), Some(metadata.clone().into())).unwrap();
+    fs::write(source.join("model.safetensors"), made).unwrap();
+    convert(&source, &universal, &[]);
+    convert(&universal, &back, &["--to", "hf"]);
+    let whole = fs::read(back.join("model.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&whole).unwrap();
+    assert_eq!(header.metadata().clone().unwrap(), metadata.into());
+}
+
+/// A head that shares its storage with the embedding is not written, and the config says that it is tied.
+/// The files are two torch files with an index, as old models are.
+#[test]
+fn a_head_that_is_an_alias() {
+    let scratch = TempDir::new().unwrap();
+    let [source, out] = ["source", "out"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llamatied-fp32");
+    let values = written::values(&model);
+    let shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+    let mut places = serde_json::Map::new();
+    for (number, shard) in shards.into_iter().enumerate() {
+        let mut file = Pt::default();
+        let mut entries = Vec::new();
+        for (name, (known, bytes)) in &values {
+            if name.contains(".layers.") == (number == 1) {
+                let dtype = ucl_tensor::DType::parse(&known.dtype).unwrap();
+                entries.push((name.as_str(), file.tensor(dtype, &known.shape, bytes.clone())));
+            }
+        }
+        let embedding = entries.iter().find(|entry| entry.0 == "model.embed_tokens.weight");
+        entries.extend(embedding.map(|embedding| ("lm_head.weight", embedding.1)));
+        places.extend(entries.iter().map(|entry| (entry.0.to_owned(), json!(shard))));
+        let root = file.ordered(entries);
+        file.save(root, &source.join(shard));
+    }
+    let index = json!({"metadata": {"total_size": 1}, "weight_map": places});
+    fs::write(source.join("pytorch_model.bin.index.json"), index.to_string()).unwrap();
+    let text = fs::read_to_string(model.join("config.json")).unwrap();
+    let untied = text.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    assert_ne!(text, untied);
+    fs::write(source.join("config.json"), untied).unwrap();
+    let ended = convert(&source, &out, &["--to", "hf"]);
+    assert!(
+        ended.out.contains("second names are not repeated: lm_head.weight"),
+        "{}",
+        ended.text()
+    );
+    let changed = "config.json: `tie_word_embeddings` is true, it was false";
+    assert!(ended.out.contains(changed), "{}", ended.text());
+    for name in ["model.safetensors", "config.json"] {
+        assert!(fs::read(out.join(name)).unwrap() == fs::read(model.join(name)).unwrap(), "{name}");
+    }
+}
+
+/// A Trainer keeps the config and the tokenizer beside DeepSpeed's folder.
+#[test]
+fn a_checkpoint_of_a_trainer() {
+    let scratch = TempDir::new().unwrap();
+    let [run, out] = ["run", "out"].map(|name| scratch.path().join(name));
+    let step = run.join("checkpoint-3/global_step3");
+    fs::create_dir_all(&step).unwrap();
+    let from = fixture("z1-llama-fp16-dp2");
+    for entry in fs::read_dir(from.join("global_step3")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, step.join(path.file_name().unwrap())).unwrap();
+    }
+    let beside = run.join("checkpoint-3");
+    fs::copy(from.join("latest"), beside.join("latest")).unwrap();
+    fs::copy(hf("hf-llama-fp32").join("config.json"), beside.join("config.json")).unwrap();
+    for name in ["tokenizer.json", "rng_state_0.pth", "trainer_state.json"] {
+        fs::write(beside.join(name), name).unwrap();
+    }
+    convert(&run, &out, &["--to", "hf"]);
+    let files: Vec<_> = written::digests(&out).into_keys().collect();
+    assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.json"].map(PathBuf::from));
+    assert_eq!(config(&out)["dtype"], "float16");
+}

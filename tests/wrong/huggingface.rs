@@ -1,0 +1,114 @@
+//! Hugging Face folders that are not as they say, and models that cannot become one.
+
+use crate::scene::{Scene, copy};
+use serde_json::{Value, json};
+use std::fs;
+use ucl_tests::command::ucl;
+use ucl_tests::fixture;
+use ucl_tests::made::llama::SMALL;
+use ucl_tests::made::run::Zero;
+
+const INDEX: &str = "run/model.safetensors.index.json";
+const CONFIG: &str = "run/config.json";
+
+/// A copy of a folder that transformers wrote, as `run`.
+fn folder(name: &str) -> Scene {
+    let scene = Scene::empty();
+    copy(&fixture(name).join("hf"), &scene.path("run"));
+    scene
+}
+
+/// Changes a JSON file.
+fn change(scene: &Scene, name: &str, edit: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&fs::read(scene.path(name)).unwrap()).unwrap();
+    edit(&mut value);
+    scene.write(name, value.to_string());
+}
+
+#[test]
+fn an_index_that_does_not_tell_the_truth() {
+    let mut said = String::new();
+    let edits: [(&str, fn(&mut Value)); 4] = [
+        ("a tensor in the other file", |index| {
+            let second = "model-00002-of-00002.safetensors";
+            index["weight_map"]["model.embed_tokens.weight"] = json!(second);
+        }),
+        ("a tensor that is nowhere", |index| {
+            let first = "model-00001-of-00002.safetensors";
+            index["weight_map"]["model.layers.3.input_layernorm.weight"] = json!(first);
+        }),
+        ("a file that is not there", |index| {
+            index["weight_map"]["model.norm.weight"] = json!("model-00003-of-00003.safetensors");
+        }),
+        ("no map", |index| {
+            index.as_object_mut().unwrap().remove("weight_map");
+        }),
+    ];
+    for (what, edit) in edits {
+        let mut scene = folder("hf-llama-bf16-sharded");
+        change(&scene, INDEX, edit);
+        scene.refused(what, &["--to", "hf"]);
+        said += &scene.said();
+    }
+    let mut scene = folder("hf-llama-bf16-sharded");
+    let [first, second] =
+        [1, 2].map(|n| scene.path(&format!("run/model-0000{n}-of-00002.safetensors")));
+    fs::copy(&second, &first).unwrap();
+    scene.refused("a file in the place of another", &["--to", "hf"]);
+    fs::remove_file(&first).unwrap();
+    scene.refused("a file is missing", &["--to", "hf"]);
+    insta::assert_snapshot!(said + &scene.said());
+}
+
+/// Safetensors count; that the others are there is told.
+#[test]
+fn both_formats_in_one_folder() {
+    let scene = folder("hf-llama-fp32");
+    let torch = fixture("hf-llama-fp16-bin/hf/pytorch_model.bin");
+    fs::copy(torch, scene.path("run/pytorch_model.bin")).unwrap();
+    let ended = ucl(&["convert", &scene.typed("run"), &scene.typed("out"), "--to", "hf"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    assert!(ended.out.contains("other files: pytorch_model.bin"), "{}", ended.text());
+    let weights = |name: &str| fs::read(scene.path(name).join("model.safetensors")).unwrap();
+    assert!(weights("out") == weights("run"));
+}
+
+#[test]
+fn a_model_that_cannot_be_written() {
+    let mut scene = folder("hf-llama-fp32");
+    // The heads are as many as the config says, and the rows do not fall into them.
+    change(&scene, CONFIG, |config| config["num_attention_heads"] = json!(5));
+    scene.refused("a config of another model", &["--to", "hf"]);
+    let mut said = scene.said();
+    let mut scene = Scene::fixture("z2-qwen2-fp32-dp2-frozen-excl");
+    scene.refused("parameters that are in no file", &["--to", "hf"]);
+    said += &scene.said();
+    let mut scene = Scene::fixture("megds-gpt-tp2-pp2-dp1-bf16");
+    scene.refused("an order that no file records", &["--to", "hf"]);
+    insta::assert_snapshot!(said + &scene.said());
+}
+
+/// Copies that differ stop the run, and nothing is left.
+#[test]
+fn copies_that_differ() {
+    let mut spoilt = SMALL.run(1, 2, Zero::Bf16);
+    spoilt.ranks[1][1][0].states[0][0] += 1.0;
+    let mut scene = Scene::of(&spoilt);
+    scene.refused("one file", &["--to", "hf"]);
+    scene.refused("shards", &["--to", "hf", "--max-file-size", "1KB"]);
+    insta::assert_snapshot!(scene.said());
+}
+
+#[test]
+fn a_config_that_cannot_be_read() {
+    let mut scene = folder("hf-llama-fp32");
+    for text in ["", "[1]", "{\"dtype\": \"float32\""] {
+        scene.write(CONFIG, text);
+        scene.refused(&format!("{text:?}"), &["--to", "hf"]);
+    }
+    scene.write("other/README.md", "no config");
+    let other = scene.typed("other");
+    fs::remove_file(scene.path(CONFIG)).unwrap();
+    scene.refused("--config without one", &["--to", "hf", "--config", &other]);
+    insta::assert_snapshot!(scene.said());
+}
