@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 UCL = os.environ["UCL"]
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
 
 
@@ -37,7 +38,7 @@ def digest(tensor):
     """A tensor as an oracle has it."""
     flat = tensor.detach().contiguous().reshape(-1)
     data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), hashlib.sha256(data).hexdigest()
+    return DTYPES[tensor.dtype], tuple(tensor.shape), hashlib.sha256(data).hexdigest()
 
 
 def load(folder, dtype="auto"):

@@ -25,6 +25,7 @@ pub use unpinned::unpinned;
 use crate::bind::UNKNOWN_SIZE;
 use memory::Way;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use ucl_ir::{Diagnostic, Expect, Layout, Mesh, Pin, Program, Test, View};
 
 /// One thing to try.
@@ -59,13 +60,9 @@ pub fn trials(program: &Program) -> Vec<Trial<'_>> {
     let mut trials = Vec::new();
     for test in &program.tests {
         let mut add = |kind| trials.push(Trial { program, test, kind });
-        if test.meshes.is_empty() {
-            test.expects.iter().for_each(|expect| add(Kind::Expect(expect)));
-            continue;
-        }
         add(Kind::Universal);
         for view in round::usable(program) {
-            for mesh in &test.meshes {
+            for mesh in meshes(test) {
                 let layouts = view.layouts.iter().filter_map(|name| program.layouts.get(name));
                 let layouts: Vec<&Layout> = layouts.collect();
                 if layouts.is_empty() {
@@ -79,6 +76,13 @@ pub fn trials(program: &Program) -> Vec<Trial<'_>> {
         test.expects.iter().for_each(|expect| add(Kind::Expect(expect)));
     }
     trials
+}
+
+/// The meshes of a test; one rank where it names none.
+fn meshes(test: &Test) -> impl Iterator<Item = &Mesh> {
+    static ONE: LazyLock<Mesh> = LazyLock::new(Mesh::new);
+    let one = test.meshes.is_empty().then_some(&*ONE);
+    test.meshes.iter().chain(one)
 }
 
 impl Trial<'_> {
@@ -173,6 +177,9 @@ impl std::fmt::Display for Trial<'_> {
 
 /// `tp=2 pp=2`
 fn coordinates(mesh: &Mesh) -> String {
+    if mesh.is_empty() {
+        return "one rank".to_owned();
+    }
     let parts: Vec<String> = mesh.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
     parts.join(" ")
 }

@@ -88,9 +88,8 @@ impl Mutated<'_> {
         let mut text = format!("{name} = {}", shape_text(&[Factor::Group(sum.clone())]));
         if let Some((from, to)) = exchange {
             let many = sum.alternatives.len();
-            let uses = |rule: &&mut Rule| {
-                rule.terms.len() == many && names(&rule.shape).iter().any(|known| *known == name)
-            };
+            let uses =
+                |rule: &&mut Rule| rule.terms.len() == many && names(&rule.shape).contains(&name);
             for rule in view.rules.iter_mut().filter(uses) {
                 rule.terms.swap(from, to);
                 if !text.contains(" for ") {

@@ -122,8 +122,11 @@ fn holds_all(program: &Program, asked: impl Fn(&ucl_ir::Expect) -> bool) -> bool
         .all(|(test, expect)| pin::check(program, test, expect).is_ok())
 }
 
+/// A tensor and the moves that make it, as text.
+type Content = (String, Vec<String>);
+
 /// What a view stores where nothing is cut, by the sizes of each test: the element at every place.
-fn stored(program: &Program, view: &View) -> Option<Vec<Vec<(String, Vec<String>)>>> {
+fn stored(program: &Program, view: &View) -> Option<Vec<Vec<Content>>> {
     let mesh = Mesh::new();
     program
         .tests
@@ -144,7 +147,7 @@ fn sizes(program: &Program, view: &View, test: &Test) -> BTreeMap<String, u64> {
 }
 
 /// Every tensor of every rank, element by element.
-fn contents(shards: &Shards) -> Vec<(String, Vec<String>)> {
+fn contents(shards: &Shards) -> Vec<Content> {
     let mut found = Vec::new();
     for (rank, of) in shards.ranks.iter().enumerate() {
         for (tensor, (name, shape)) in of.tensors.iter().enumerate() {
