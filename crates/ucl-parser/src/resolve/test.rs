@@ -197,7 +197,11 @@ impl Names<'_> {
                 axes.push(&axis.name);
             }
         }
-        for axis in mesh.keys().filter(|axis| !axes.contains(&axis.as_str())) {
+        // One rank is what a model has that no layout cuts.
+        let is_known = |(axis, ranks): &(&String, &u64)| {
+            axes.contains(&axis.as_str()) || (axes.is_empty() && **ranks == 1)
+        };
+        for (axis, _) in mesh.iter().filter(|one| !is_known(one)) {
             report.unknown_at("the model", "mesh axis", axis, span, axes.clone());
         }
     }
