@@ -36,7 +36,7 @@ layout one for one {
 
 test {
   l = 2, f = 6, h = 4
-  on tp=1, tp=2, tp=4, pp=2
+  on tp=1, tp=2, tp=4
   expect one on tp=2 at tp=1 \"1.fc1\" [3, 1] = gate [l=1 f=3 h=1]
   expect one on tp=2 at tp=1 \"1.fc1\" : 6 4
   expect one on tp=2 at tp=1 \"1.fc1\" : 12 4

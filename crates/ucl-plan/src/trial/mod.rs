@@ -138,7 +138,16 @@ impl Trial<'_> {
                 }
             }
         }
-        Verdict::Passed(format!("to universal and {reached} views"))
+        let views = match reached {
+            0 => String::new(),
+            1 => "one view".to_owned(),
+            views => format!("{views} views"),
+        };
+        Verdict::Passed(match (&self.kind, reached) {
+            (Kind::Universal, _) => format!("to {views}"),
+            (_, 0) => "to universal".to_owned(),
+            _ => format!("to universal and {views}"),
+        })
     }
 
     /// Whether it is an `expect`.

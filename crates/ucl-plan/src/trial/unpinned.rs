@@ -53,6 +53,7 @@ fn equations(program: &Program) -> Vec<Diagnostic> {
         let name = rule.map_or_else(String::new, |r| r.spellings[0].template.to_string());
         let more = match shared.len() - 1 {
             0 => String::new(),
+            1 => ", nor from another".to_owned(),
             more => format!(", nor from {more} others"),
         };
         let message =
