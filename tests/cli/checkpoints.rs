@@ -53,9 +53,11 @@ fn inspect_with_frozen_parameters_left_out() {
 
 #[test]
 fn inspect_nothing() {
-    let ended = on("inspect", "there-is-no-such-folder", &[]);
+    let scratch = TempDir::new().unwrap();
+    std::fs::create_dir(scratch.path().join("runs")).unwrap();
+    let ended = ucl(&["inspect", &path(scratch.path(), "there-is-no-such-folder")]);
     assert_eq!(ended.code, 2);
-    shown!(ended);
+    shown!(ended, scratch.path());
 }
 
 #[test]
