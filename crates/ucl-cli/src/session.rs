@@ -109,6 +109,8 @@ impl<'t, 'a> Session<'t, 'a> {
         }
         let style = Style { colour: self.terminal.err_colour };
         let text = show::failure(failure, style, self.terminal.width);
+        // In a pipe the two streams would meet in the middle of a line.
+        self.terminal.out.flush().map_err(Stop::Unwritable)?;
         self.terminal.err.write_all(text.as_bytes()).map_err(Stop::Unwritable)
     }
 

@@ -121,16 +121,23 @@ impl Opened {
             Naming::View(name) => Some(name),
             Naming::Universal | Naming::Stored => None,
         };
-        let views = self.programs.iter().flat_map(|program| program.views.keys());
-        let views: BTreeSet<&str> =
-            views.map(String::as_str).chain(["universal", "stored"]).collect();
+        // One that does not spell its model is not offered, and is told apart from one that nobody has.
+        let views = self.programs.iter().flat_map(|program| program.views.values());
+        let own = ["universal", "stored"];
+        let offered: BTreeSet<&str> = views
+            .clone()
+            .filter(|view| view.lacking.is_empty())
+            .map(|view| view.name.as_str())
+            .chain(own)
+            .collect();
+        let views: BTreeSet<&str> = views.map(|view| view.name.as_str()).chain(own).collect();
         let unknown = |name: &&String| !views.contains(name.as_str());
         let Some(name) = asked.into_iter().chain(&self.said.view).find(unknown) else {
             return Ok(());
         };
-        let help = match nearest(name, views.iter().copied()) {
+        let help = match nearest(name, offered.iter().copied()) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("there are: {}", views.into_iter().collect::<Vec<_>>().join(", ")),
+            None => format!("there are: {}", offered.into_iter().collect::<Vec<_>>().join(", ")),
         };
         Err(refuse(format!("no model has a view `{name}`"), help))
     }
@@ -144,7 +151,12 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
         if target.format == Format::HuggingFace {
-            let own_view = matches!(target.naming, Naming::View(_));
+            let own_view =
+                matches!(&target.naming, Naming::View(name) if self.is_of_transformers(name));
+            if !own_view && matches!(target.naming, Naming::View(_)) {
+                self.known_view(&target.naming)?;
+                return Err(not_of_transformers());
+            }
             match self.bind(&target.naming, session) {
                 Ok(bound) if own_view => return planned(bound, target),
                 Err(stop) if own_view && !self.is_unknown() => return Err(stop),
@@ -154,6 +166,13 @@ impl Opened {
         }
         let bound = self.bind(&target.naming, session)?;
         planned(bound, target)
+    }
+
+    /// Whether a view is that of Hugging Face's files, or one built on it.
+    fn is_of_transformers(&self, name: &str) -> bool {
+        let views = self.programs.iter().filter_map(|program| program.views.get(name));
+        name == HUGGING_FACE_VIEW
+            || views.into_iter().any(|view| view.ancestors.iter().any(|a| a == HUGGING_FACE_VIEW))
     }
 
     /// Whether no spec claims the names, and none was named.
@@ -256,8 +275,10 @@ pub(crate) fn planned(bound: Bound<'_>, target: Target) -> Result<Plan<'_>, Stop
 /// Names that transformers does not know, of a model whose names it knows.
 fn not_of_transformers() -> Stop {
     refuse(
-        "a Hugging Face model has Hugging Face's names, not universal or stored ones",
-        format!("leave --view out, or name a view of the model: `{HUGGING_FACE_VIEW}`"),
+        "a Hugging Face model has Hugging Face's names, and no others load",
+        format!(
+            "leave --view out, or name `{HUGGING_FACE_VIEW}` or a view that extends it; `--to universal --view VIEW` writes any view"
+        ),
     )
 }
 

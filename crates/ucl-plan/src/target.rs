@@ -97,19 +97,24 @@ pub fn usable_view<'a>(program: &'a Program, name: &str) -> Result<&'a View, Vec
                     program.model.name
                 ),
             )
-            .at(view.span, "this view"),
+            .at(view.span, "this view")
+            .help(format!(
+                "what it lacks, a `view {name} {{ … }}` in the model's file can add; {}",
+                views_of(program)
+            )),
         ]),
-        None => {
-            let known: Vec<&str> = program.views.keys().map(String::as_str).collect();
-            Err(vec![
-                Diagnostic::new(
-                    "ucl::match",
-                    format!("`{}` has no view `{name}`", program.model.name),
-                )
-                .help(format!("its views: universal, stored, {}", known.join(", "))),
-            ])
-        }
+        None => Err(vec![
+            Diagnostic::new("ucl::match", format!("`{}` has no view `{name}`", program.model.name))
+                .help(views_of(program)),
+        ]),
     }
+}
+
+/// The views that spell a model.
+fn views_of(program: &Program) -> String {
+    let views = program.views.values().filter(|view| view.lacking.is_empty());
+    let names: Vec<&str> = views.map(|view| view.name.as_str()).collect();
+    format!("its views: universal, stored, {}", names.join(", "))
 }
 
 fn missing(bound: &Bound<'_>) -> Diagnostic {

@@ -24,11 +24,12 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_, '_>) -> Result<Ans
     let programs: Vec<Program> = spec::all(&library)?.into_iter().filter(own).collect();
     let mut table = Table::default();
     for program in &programs {
+        let views = super::specs::usable(program).count();
         table.row([
             program.sources.first().map_or_else(String::new, |source| show::name(&source.name)),
             program.model.name.clone(),
             show::count(program.model.params.len() as u64, "parameter"),
-            show::count(program.views.len() as u64, "view"),
+            show::count(views as u64, "view"),
             show::count(program.layouts.len() as u64, "layout"),
             "correct".to_owned(),
         ]);

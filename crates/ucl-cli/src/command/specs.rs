@@ -26,7 +26,7 @@ pub(super) fn run(_: &SpecsArgs, session: &mut Session<'_, '_>) -> Result<Answer
 }
 
 /// The views that spell the whole model.
-fn usable(program: &Program) -> impl Iterator<Item = &View> {
+pub(super) fn usable(program: &Program) -> impl Iterator<Item = &View> {
     program.views.values().filter(|view| view.lacking.is_empty())
 }
 

@@ -10,7 +10,7 @@ use super::uneven::together;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Stored;
-use ucl_ir::{Binding, DimDef, Document, Program, Rule, View};
+use ucl_ir::{Binding, Diagnostic, DimDef, Document, Program, Rule, View};
 
 /// The indices that each part of a cut holds: where its own numbers start.
 #[derive(Clone, Debug, Default)]
@@ -190,6 +190,41 @@ fn says_something(
         });
         has(name) || other.is_some_and(|other| other.expr.names().into_iter().any(has))
     })
+}
+
+/// Keys whose values are no numbers: a line that falls back where a key is missing must not do so for
+/// one that is damaged.
+pub(crate) fn unreadable(program: &Program, view: &View, inventory: &Inventory) -> Vec<Diagnostic> {
+    let mut wrong: Vec<Diagnostic> = Vec::new();
+    for binding in program.model.bindings.iter().chain(&view.bindings) {
+        let Some(document) = document(inventory, binding.document) else { continue };
+        for key in binding.expr.names() {
+            let Some(value) = document.get(key).filter(|value| !is_number(value)) else { continue };
+            let text = match binding.document {
+                Document::Config => format!("config.json: `{key}` is {value}, not a whole number"),
+                other => {
+                    format!("{}: `{key}` is {value}, not a whole number", document_name(other))
+                }
+            };
+            if wrong.iter().all(|known| known.message != text) {
+                let one = Diagnostic::new("ucl::bind", text).at(binding.span, "read here");
+                wrong.push(one.help("mend the value, or take it out and say the size with --set"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Whether a value is missing, a flag, or a whole number.
+fn is_number(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::Number(number) => {
+            number.is_i64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
+        }
+        Value::String(_) | Value::Array(_) | Value::Object(_) => false,
+    }
 }
 
 /// A number that a document gives for a name that is no dim (`tied`, `m`, `c1`).

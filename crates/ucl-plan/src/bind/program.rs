@@ -38,6 +38,10 @@ pub(crate) fn bind_program<'a>(
 ) -> Result<Bound<'a>, Vec<Diagnostic>> {
     let cuts = Cuts { layout, mesh: &inventory.mesh };
     let (claims, tied) = claim_all(program, view, inventory, cuts, set)?;
+    let unreadable = facts::unreadable(program, view, inventory);
+    if !unreadable.is_empty() {
+        return Err(unreadable);
+    }
     let counts = facts::count(view, &claims, cuts, inventory);
     let equations = facts::equations(program, view, &claims, cuts, inventory, &counts, set);
     let (sizes, mut wrong) = Sizes::solve(&equations);

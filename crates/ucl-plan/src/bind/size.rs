@@ -47,7 +47,19 @@ impl Sizes {
                 break;
             }
         }
-        let wrong = equations.iter().filter_map(|equation| sizes.contradiction(equation)).collect();
+        // Tensors that say the same size of the same product are one mistake.
+        let mut told: Vec<&Equation> = Vec::new();
+        let mut wrong = Vec::new();
+        for equation in equations {
+            let same =
+                |known: &&Equation| known.sum == equation.sum && known.value == equation.value;
+            if !told.iter().any(|known| same(&known))
+                && let Some(diagnostic) = sizes.contradiction(equation)
+            {
+                told.push(equation);
+                wrong.push(diagnostic);
+            }
+        }
         (sizes, wrong)
     }
 

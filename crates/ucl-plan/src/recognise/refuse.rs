@@ -1,8 +1,8 @@
 //! Where nothing fits: the source's own names if that loses nothing, else why not.
 
-use super::{Recognition, Refusal, Said, types};
+use super::{Recognition, Refusal, Said, recognise, types};
 use crate::bind::{Bound, UNKNOWN_SIZE, bind_identity};
-use crate::target::Naming;
+use crate::target::{Naming, usable_view};
 use ucl_formats::Inventory;
 use ucl_ir::{Diagnostic, Program};
 
@@ -61,6 +61,12 @@ pub(super) fn unrecognised<'a>(
                 Err(Refusal::Wrong(wrong))
             }
         };
+    }
+    if let Naming::View(name) = naming
+        && let Some(fit) = recognise(programs, inventory, said, &Naming::Universal).fits.first()
+        && let Err(lacks) = usable_view(fit.program, name)
+    {
+        return Err(Refusal::Wrong(lacks));
     }
     let what = match naming {
         Naming::View(name) => format!("no model with a view `{name}` fits this checkpoint"),
