@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use ucl_tests::command::convert;
 use ucl_tests::made::pt::Pt;
+use ucl_tests::rounding::{self, rounded};
 use ucl_tests::{fixture, written};
 
 /// Tokenizer, licence and code go along, by way of a universal folder too; scripts and cards do not.
@@ -83,6 +84,58 @@ fn the_type_of_the_weights() {
     fs::write(folder.join("config.json"), &silent).unwrap();
     convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &[&flags[..], &["--overwrite"]].concat());
     assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), silent);
+}
+
+/// A config that was written with the weights is left as it is, whatever type it says: weights of one
+/// byte stand for others, one tensor may be wider, and some configs were never true.
+#[test]
+fn the_type_that_a_config_says_of_its_own_weights() {
+    let scratch = TempDir::new().unwrap();
+    let name = "hf-llama-bf16-sharded";
+    let values = written::values(&hf(name));
+    let first = "model.embed_tokens.weight";
+    let quantised = |name: &str| name.contains("_proj.");
+    let all = |_: &str| true;
+    let cases: [(&str, &str, &dyn Fn(&str) -> bool); 3] = [
+        ("scales", "F8_E4M3", &quantised),
+        ("wider", "F32", &|name: &str| name == first),
+        ("untrue", "F32", &all),
+    ];
+    for (case, dtype, changed) in cases {
+        let [source, direct, universal, back, cast] =
+            ["source", "direct", "universal", "back", "cast"]
+                .map(|way| scratch.path().join(format!("{case}-{way}")));
+        fs::create_dir(&source).unwrap();
+        let text = fs::read(hf(name).join("config.json")).unwrap();
+        fs::write(source.join("config.json"), &text).unwrap();
+        let mut tensors = Vec::new();
+        for (name, (known, bytes)) in &values {
+            let to = if changed(name) { dtype } else { "BF16" };
+            let bytes = rounded(to, &rounding::values(&known.dtype, bytes));
+            tensors.push((name.clone(), to, known.shape.clone(), bytes));
+            if changed(name) && case == "scales" {
+                let one = 1_f32.to_le_bytes().to_vec();
+                tensors.push((format!("{name}_scale"), "F32", vec![1], one));
+            }
+        }
+        written::save(&source.join("model.safetensors"), &tensors);
+        convert(&source, &direct, &["--to", "hf"]);
+        assert!(fs::read(direct.join("config.json")).unwrap() == text, "{case}");
+        if case != "untrue" {
+            convert(&source, &universal, &[]);
+            convert(&universal, &back, &["--to", "hf"]);
+            assert!(fs::read(back.join("config.json")).unwrap() == text, "{case} and back");
+        }
+        if case != "scales" {
+            convert(&source, &cast, &["--to", "hf", "--dtype", "fp16"]);
+            assert_eq!(config(&cast)["dtype"], "float16", "{case}");
+        }
+    }
+    // A universal folder that was cast has a config of what it was.
+    let [universal, back] = ["cast", "back"].map(|way| scratch.path().join(way));
+    convert(&hf(name), &universal, &["--dtype", "fp16"]);
+    convert(&universal, &back, &["--to", "hf"]);
+    assert_eq!(config(&back)["dtype"], "float16");
 }
 
 /// What a safetensors file says of itself is kept.

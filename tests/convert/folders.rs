@@ -214,7 +214,7 @@ fn any_type_of_weights_to_any() {
     }
     let said = |dtype: &str| config(&scratch.path().join(format!("F32-{dtype}")))["dtype"].clone();
     assert_eq!(said("BF16"), "bfloat16");
-    assert_eq!(said("F8_E4M3"), "float8_e4m3fn");
+    assert_eq!(said("F64"), "float64");
 }
 
 /// The oldest GPT-2 files have no prefix, and masks called `attn.bias`.

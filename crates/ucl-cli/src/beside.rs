@@ -92,7 +92,7 @@ impl<'a> Beside<'a> {
                 return Ok(());
             }
         };
-        let changes = plan.config_changes();
+        let changes = plan.config_changes(copied.is_some());
         if changes.is_empty() {
             return Ok(());
         }

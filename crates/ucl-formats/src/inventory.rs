@@ -47,6 +47,9 @@ pub struct Inventory {
     pub universal: Option<crate::universal::Manifest>,
 }
 
+/// How the kind of a Hugging Face folder begins.
+pub(crate) const HUGGING_FACE: &str = "Hugging Face ";
+
 /// An index into [`Inventory::files`].
 pub type FileId = u32;
 
@@ -125,6 +128,15 @@ pub enum Data {
     },
     /// In runs of the row-major order, ascending; what no run holds is not stored.
     Runs(Vec<Run>),
+}
+
+impl Inventory {
+    /// Whether it is a Hugging Face folder, or a universal folder that was made of one.
+    pub fn is_of_hugging_face(&self) -> bool {
+        let from = self.universal.as_ref().map(|manifest| manifest.source.kind.as_str());
+        self.framework == Framework::HuggingFace
+            || from.is_some_and(|kind| kind.starts_with(HUGGING_FACE))
+    }
 }
 
 /// The strides of a tensor without holes, in elements.

@@ -2,7 +2,7 @@
 
 use super::index::{Index, misplaced, read_index};
 use super::{forget_format, read};
-use crate::inventory::{Data, Framework, Problem, Survey};
+use crate::inventory::{Data, Framework, HUGGING_FACE, Problem, Survey};
 use indexmap::{IndexMap, IndexSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -45,7 +45,7 @@ pub fn survey_folder(root: &Path) -> Survey {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
     let format = if safe { "safetensors" } else { "torch files" };
-    let framework = if hugging_face { "Hugging Face " } else { "" };
+    let framework = if hugging_face { HUGGING_FACE } else { "" };
     survey.inventory.kind = match files.len() {
         1 => format!("{framework}{format}"),
         count => format!("{framework}{format}, {count} files"),
