@@ -21,22 +21,43 @@ fn files_of_the_model_go_along() {
         fs::copy(hf("hf-llama-fp32").join(name), source.join(name)).unwrap();
     }
     let mut config = config(&hf("hf-llama-fp32"));
-    let kept =
-        ["tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE", "modeling_mine.py"];
-    for name in kept.iter().chain(&["README.md", "notes.txt", "optimizer.pt"]) {
+    let kept = [
+        "tokenizer.json",
+        "tokenizer.model",
+        "spm.model",
+        "cl100k_base.tiktoken",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "LICENSE",
+        "modeling_mine.py",
+    ];
+    fs::create_dir(source.join("additional_chat_templates")).unwrap();
+    let others = ["README.md", "notes.txt", "optimizer.pt", ".gitattributes"];
+    for name in kept.iter().chain(&others) {
         fs::write(source.join(name), format!("{name}\n")).unwrap();
     }
-    for own_code in [false, true] {
-        if own_code {
-            config["auto_map"] = json!({"AutoConfig": "modeling_mine.Config"});
+    for code in [None, Some("config.json"), Some("tokenizer_config.json")] {
+        let own_code = code.is_some();
+        config.as_object_mut().unwrap().remove("auto_map");
+        let auto_map = json!({"AutoConfig": "modeling_mine.Config"});
+        if code == Some("config.json") {
+            config["auto_map"] = auto_map.clone();
         }
         fs::write(source.join("config.json"), config.to_string()).unwrap();
+        if code == Some("tokenizer_config.json") {
+            let text = json!({"auto_map": auto_map}).to_string();
+            fs::write(source.join("tokenizer_config.json"), text).unwrap();
+        }
         let again = ["--overwrite"];
         convert(&source, &universal, &again);
         convert(&universal, &back, &["--to", "hf", "--overwrite"]);
-        convert(&source, &direct, &["--to", "hf", "--overwrite"]);
+        let ended = convert(&source, &direct, &["--to", "hf", "--overwrite"]);
+        let script = if own_code { "" } else { "modeling_mine.py, " };
+        let note = format!("not the model's: README.md, {script}notes.txt, optimizer.pt.");
+        assert!(ended.out.contains(&note), "{}", ended.text());
         let mut expected = vec!["config.json", "generation_config.json", "model.safetensors"];
         expected.extend(kept.iter().filter(|name| own_code || !name.ends_with(".py")));
+        expected.extend(code.filter(|name| *name != "config.json"));
         expected.sort_unstable();
         for out in [&back, &direct] {
             let files = written::digests(out);
@@ -222,7 +243,12 @@ fn a_checkpoint_of_a_trainer() {
     for name in ["tokenizer.json", "rng_state_0.pth", "trainer_state.json"] {
         fs::write(beside.join(name), name).unwrap();
     }
-    convert(&run, &out, &["--to", "hf"]);
+    let ended = convert(&run, &out, &["--to", "hf"]);
+    assert!(
+        ended.out.contains("not the model's: rng_state_0.pth, trainer_state.json."),
+        "{}",
+        ended.text()
+    );
     let files: Vec<_> = written::digests(&out).into_keys().collect();
     assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.json"].map(PathBuf::from));
     assert_eq!(config(&out)["dtype"], "float16");

@@ -151,6 +151,12 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
         if target.format == Format::HuggingFace {
+            if self.inventory().is_adapter() {
+                return Err(refuse(
+                    "adapter_config.json says that these are the weights of an adapter, not of a model",
+                    "merge them into their model (peft: `merge_and_unload`) and convert what it saves; `--to universal` keeps their tensors as they are",
+                ));
+            }
             let own_view =
                 matches!(&target.naming, Naming::View(name) if self.is_of_transformers(name));
             if !own_view && matches!(target.naming, Naming::View(_)) {

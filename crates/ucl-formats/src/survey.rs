@@ -1,6 +1,6 @@
 //! From a path to an inventory: finds out what lies there and lets its reader read it.
 
-use crate::huggingface::model_files;
+use crate::huggingface::{model_files, other_entries};
 use crate::inventory::{Carried, Problem, Survey};
 use crate::locate::{Kind, Located, locate};
 use crate::{deepspeed, plain, universal};
@@ -10,6 +10,9 @@ use std::path::Path;
 
 /// A `config.json` is never larger, in bytes.
 const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// How many names a note lists.
+const LISTED: usize = 8;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
 pub fn survey(path: &Path) -> Survey {
@@ -60,11 +63,31 @@ fn accompany(located: &Located, survey: &mut Survey) {
         _ => located.config.as_deref().and_then(Path::parent),
     };
     let Some(folder) = folder else { return };
-    survey.inventory.carried.extend(model_files(folder).into_iter().map(|name| Carried {
+    let files = model_files(folder);
+    let mut others = other_entries(folder, &files);
+    if located.kind != Kind::Weights {
+        // Beside a step lie what points at it, DeepSpeed's script, and other steps.
+        let of_run = ["latest", "zero_to_fp32.py"];
+        others.retain(|name| !of_run.contains(&name.as_str()) && folder.join(name).is_file());
+    }
+    if folder != located.root || located.kind == Kind::Weights {
+        survey.inventory.notes.extend(not_taken(others));
+    }
+    survey.inventory.carried.extend(files.into_iter().map(|name| Carried {
         source: folder.join(&name),
         name,
         without: Vec::new(),
     }));
+}
+
+/// Says what lies beside a model and is not the model's.
+fn not_taken(mut others: Vec<String>) -> Option<String> {
+    let more = others.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    others.truncate(LISTED);
+    let listed = others.join(", ");
+    (!others.is_empty())
+        .then(|| format!("Not taken along, as it is not the model's: {listed}{more}."))
 }
 
 /// A kind that is known and not read yet.
