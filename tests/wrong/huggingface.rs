@@ -4,9 +4,9 @@ use crate::scene::{Scene, copy};
 use serde_json::{Value, json};
 use std::fs;
 use ucl_tests::command::ucl;
-use ucl_tests::fixture;
 use ucl_tests::made::llama::SMALL;
 use ucl_tests::made::run::Zero;
+use ucl_tests::{fixture, written};
 
 const INDEX: &str = "run/model.safetensors.index.json";
 const CONFIG: &str = "run/config.json";
@@ -86,6 +86,42 @@ fn a_model_that_cannot_be_written() {
     let mut scene = Scene::fixture("megds-gpt-tp2-pp2-dp1-bf16");
     scene.refused("an order that no file records", &["--to", "hf"]);
     insta::assert_snapshot!(said + &scene.said());
+}
+
+/// Values of one byte have scales beside them, which a cast would forget.
+#[test]
+fn weights_of_one_byte_are_not_cast() {
+    let mut scene = Scene::empty();
+    let tensor =
+        |name: &str, dtype, shape: &[u64], bytes| (name.to_owned(), dtype, shape.to_vec(), bytes);
+    let name = "layers.0.up.weight";
+    let tensors = [
+        tensor(name, "F8_E4M3", &[2, 2], vec![0; 4]),
+        tensor(&format!("{name}_scale"), "F32", &[1], vec![0; 4]),
+        tensor("layers.1.up.weight", "F8_E5M2", &[2, 2], vec![0; 4]),
+    ];
+    fs::create_dir(scene.path("run")).unwrap();
+    written::save(&scene.path("run/model.safetensors"), &tensors);
+    scene.refused("to a model", &["--to", "hf", "--dtype", "bf16"]);
+    scene.refused("to a universal folder", &["--dtype", "bf16"]);
+    let ended = ucl(&["convert", &scene.typed("run"), &scene.typed("out"), "--to", "hf"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    insta::assert_snapshot!(scene.said());
+}
+
+#[test]
+fn an_adapter_is_no_model() {
+    let mut scene = Scene::empty();
+    scene.write("run/adapter_config.json", "{}");
+    let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    let tensors = [(name.to_owned(), "F32", vec![2, 2], vec![0; 16])];
+    written::save(&scene.path("run/adapter_model.safetensors"), &tensors);
+    scene.refused("as it is", &["--to", "hf"]);
+    let (run, universal, out) = (scene.typed("run"), scene.typed("universal"), scene.typed("out"));
+    let ended = ucl(&["convert", &run, &universal]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    scene.refused_as("by way of a universal folder", &["convert", &universal, &out, "--to", "hf"]);
+    insta::assert_snapshot!(scene.said());
 }
 
 /// Copies that differ stop the run, and nothing is left.
