@@ -3,7 +3,7 @@
 use crate::folders::{config, hf};
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use ucl_tests::command::convert;
 use ucl_tests::made::pt::Pt;
@@ -223,6 +223,33 @@ fn a_head_that_is_an_alias() {
     for name in ["model.safetensors", "config.json"] {
         assert!(fs::read(out.join(name)).unwrap() == fs::read(model.join(name)).unwrap(), "{name}");
     }
+}
+
+/// A base model, as models of embeddings are: no head, no prefix. What there is comes out again.
+#[test]
+fn a_model_without_a_head() {
+    let scratch = TempDir::new().unwrap();
+    let [source, direct, universal, back] =
+        ["source", "direct", "universal", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llama-fp32");
+    fs::copy(model.join("config.json"), source.join("config.json")).unwrap();
+    let tensors: Vec<_> = written::values(&model)
+        .into_iter()
+        .filter_map(|(name, (known, bytes))| {
+            let name = name.strip_prefix("model.")?.to_owned();
+            Some((name, "F32", known.shape, bytes))
+        })
+        .collect();
+    written::save(&source.join("model.safetensors"), &tensors);
+    let stored = ["--to", "hf", "--view", "stored"];
+    convert(&source, &direct, &stored);
+    assert_eq!(written::values(&direct), written::values(&source));
+    let config = |folder: &Path| fs::read(folder.join("config.json")).unwrap();
+    assert!(config(&direct) == config(&source));
+    convert(&source, &universal, &["--view", "stored"]);
+    convert(&universal, &back, &stored);
+    assert_eq!(written::digests(&back), written::digests(&direct));
 }
 
 /// A Trainer keeps the config and the tokenizer beside DeepSpeed's folder.

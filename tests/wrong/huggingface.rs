@@ -124,6 +124,23 @@ fn an_adapter_is_no_model() {
     insta::assert_snapshot!(scene.said());
 }
 
+/// A view that was typed counts, also where no spec knows the source.
+#[test]
+fn views_of_what_no_spec_knows() {
+    let mut scene = Scene::fixture("ds-z1-buffer-tied-dp2-bf16");
+    for view in ["hf5", "hff", "megatron"] {
+        scene.refused(view, &["--to", "hf", "--view", view]);
+    }
+    let mut universal = folder("hf-llama-fp32");
+    let (run, stored) = (universal.typed("run"), universal.typed("stored"));
+    let ended = ucl(&["convert", &run, &stored]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    let out = universal.typed("out");
+    let typed = ["convert", &stored, &out, "--to", "hf", "--view", "stored"];
+    universal.refused_as("names of a universal folder", &typed);
+    insta::assert_snapshot!(scene.said() + &universal.said());
+}
+
 /// Copies that differ stop the run, and nothing is left.
 #[test]
 fn copies_that_differ() {

@@ -163,9 +163,14 @@ impl Opened {
                 self.known_view(&target.naming)?;
                 return Err(not_of_transformers());
             }
+            let own = target.naming == Naming::Stored && self.stores_names_of_transformers();
+            // What no spec knows keeps its names, unless others were asked for.
+            let of_default =
+                matches!(&target.naming, Naming::View(name) if name == HUGGING_FACE_VIEW);
             match self.bind(&target.naming, session) {
-                Ok(bound) if own_view => return planned(bound, target),
-                Err(stop) if own_view && !self.is_unknown() => return Err(stop),
+                Ok(bound) if own_view || own => return planned(bound, target),
+                Err(stop) if own => return Err(stop),
+                Err(stop) if own_view && !(of_default && self.is_unknown()) => return Err(stop),
                 _ if !own_view && !self.is_unknown() => return Err(not_of_transformers()),
                 _ => target.naming = Naming::Universal,
             }
@@ -179,6 +184,13 @@ impl Opened {
         let views = self.programs.iter().filter_map(|program| program.views.get(name));
         name == HUGGING_FACE_VIEW
             || views.into_iter().any(|view| view.ancestors.iter().any(|a| a == HUGGING_FACE_VIEW))
+    }
+
+    /// Whether the stored names are those of a Hugging Face folder.
+    fn stores_names_of_transformers(&self) -> bool {
+        let manifest = self.inventory().universal.as_ref();
+        let kept = |view: &str| view == "stored" || self.is_of_transformers(view);
+        self.inventory().is_of_hugging_face() && manifest.is_none_or(|made| kept(&made.view))
     }
 
     /// Whether no spec claims the names, and none was named.
