@@ -252,6 +252,29 @@ fn a_model_without_a_head() {
     assert_eq!(written::digests(&back), written::digests(&direct));
 }
 
+/// Python's json writes numbers that JSON has no words for; they stay as they are.
+#[test]
+fn numbers_of_python() {
+    let scratch = TempDir::new().unwrap();
+    let [source, out, universal, back] =
+        ["source", "out", "universal", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llama-fp32");
+    fs::copy(model.join("model.safetensors"), source.join("model.safetensors")).unwrap();
+    let text = fs::read_to_string(model.join("config.json")).unwrap();
+    let numbers = "{\n  \"low\": -Infinity,\n  \"limits\": [NaN, Infinity],\n";
+    let text = text.replacen("{\n", numbers, 1);
+    fs::write(source.join("config.json"), &text).unwrap();
+    let cast = ["--to", "hf", "--dtype", "bf16"];
+    convert(&source, &out, &cast);
+    let expected = text.replace("\"float32\"", "\"bfloat16\"");
+    assert_ne!(expected, text);
+    assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), expected);
+    convert(&source, &universal, &[]);
+    convert(&universal, &back, &[&cast[..], &["--config", source.to_str().unwrap()]].concat());
+    assert_eq!(fs::read_to_string(back.join("config.json")).unwrap(), expected);
+}
+
 /// A Trainer keeps the config and the tokenizer beside DeepSpeed's folder.
 #[test]
 fn a_checkpoint_of_a_trainer() {

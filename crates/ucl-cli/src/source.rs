@@ -7,6 +7,7 @@ use crate::{show, spec};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use ucl_formats::huggingface::read_config;
 use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
@@ -350,19 +351,7 @@ pub(crate) fn readings(differences: &[Difference], views: &[String]) -> Vec<Stri
 
 /// `config.json` of a folder that the user named.
 pub(crate) fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
-    let path = folder.join("config.json");
-    let wrong = |message: String| -> Stop {
-        of_problem(
-            &Problem::new(&path, message)
-                .help("--config names a folder with the model's config.json"),
-        )
-        .into()
-    };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| wrong(format!("it can't be read: {error}.")))?;
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(config)) => Ok(config),
-        Ok(_) => Err(wrong("it is not a JSON object.".to_owned())),
-        Err(error) => Err(wrong(format!("it is not JSON: {error}."))),
-    }
+    read_config(&folder.join("config.json")).map_err(|problem| {
+        of_problem(&problem.help("--config names a folder with the model's config.json")).into()
+    })
 }

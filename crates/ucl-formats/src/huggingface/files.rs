@@ -1,7 +1,8 @@
 //! The files of a model beside its weights: they go along with it.
 
+use super::config::read_config;
+use crate::inventory::Carried;
 use crate::plain::is_weight_file;
-use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -51,13 +52,11 @@ pub fn is_model_file(name: &str) -> bool {
         || (!is_weight_file(name) && licence.iter().any(|start| name.starts_with(start)))
 }
 
-/// The names of the model's files in a folder, sorted; none if it cannot be read. Code is among them
+/// The model's files in a folder, sorted by name; none if it cannot be read. Code is among them
 /// only where a config says that the model has code of its own: other scripts are a user's.
-pub fn model_files(folder: &Path) -> Vec<String> {
+pub fn model_files(folder: &Path) -> Vec<Carried> {
     let says_code = |name: &&str| {
-        let text = fs::read(folder.join(name)).unwrap_or_default();
-        let config: Value = serde_json::from_slice(&text).unwrap_or_default();
-        config.get("auto_map").is_some()
+        read_config(&folder.join(name)).is_ok_and(|config| config.contains_key("auto_map"))
     };
     let mut names = entries(folder);
     let templates = entries(&folder.join(TEMPLATES));
@@ -67,15 +66,16 @@ pub fn model_files(folder: &Path) -> Vec<String> {
         names.retain(|name| !name.ends_with(".py"));
     }
     names.sort();
-    names
+    let carried = |name: String| Carried { source: folder.join(&name), name, without: Vec::new() };
+    names.into_iter().map(carried).collect()
 }
 
 /// What else lies in a folder of a model, sorted: neither weights nor the model's files. Hidden
 /// entries are not counted.
-pub(crate) fn other_entries(folder: &Path, files: &[String]) -> Vec<String> {
+pub(crate) fn other_entries(folder: &Path, files: &[Carried]) -> Vec<String> {
     let taken = |name: &String| {
         let below = format!("{name}/");
-        files.iter().any(|file| file == name || file.starts_with(&below))
+        files.iter().any(|file| file.name == *name || file.name.starts_with(&below))
     };
     let mut names = entries(folder);
     names.retain(|name| !name.starts_with('.') && !is_weight_file(name) && !taken(name));
