@@ -163,5 +163,14 @@ fn a_config_that_cannot_be_read() {
     let other = scene.typed("other");
     fs::remove_file(scene.path(CONFIG)).unwrap();
     scene.refused("--config without one", &["--to", "hf", "--config", &other]);
+    fs::copy(fixture("hf-llama-fp32/hf/config.json"), scene.path("other/config.json")).unwrap();
+    let run = scene.typed("run");
+    let given = ["convert", &run, &other, "--to", "hf", "--overwrite", "--config", &other];
+    scene.refused_as("--config is replaced", &given);
+    fs::create_dir_all(scene.path("other/model")).unwrap();
+    fs::rename(scene.path("other/config.json"), scene.path("other/model/config.json")).unwrap();
+    let model = scene.typed("other/model");
+    let given = ["convert", &run, &other, "--to", "hf", "--overwrite", "--config", &model];
+    scene.refused_as("--config is inside of what is replaced", &given);
     insta::assert_snapshot!(scene.said());
 }
