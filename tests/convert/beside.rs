@@ -169,9 +169,11 @@ fn metadata_goes_along() {
     fs::copy(hf("hf-llama-fp32").join("config.json"), source.join("config.json")).unwrap();
     let whole = fs::read(hf("hf-llama-fp32").join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&whole).unwrap();
-    let metadata =
-        [("format", "pt"), ("merge_recipe", "a: 1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let mut metadata =
+        [("format", "mlx"), ("merge_recipe", "a: 1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let made = safetensors::serialize(tensors.tensors(), Some(metadata.clone().into())).unwrap();
+    // What is written is torch's, whatever it was before.
+    metadata[0].1 = "pt".to_owned();
     fs::write(source.join("model.safetensors"), made).unwrap();
     convert(&source, &universal, &[]);
     convert(&universal, &back, &["--to", "hf"]);
@@ -250,6 +252,30 @@ fn a_model_without_a_head() {
     convert(&source, &universal, &["--view", "stored"]);
     convert(&universal, &back, &stored);
     assert_eq!(written::digests(&back), written::digests(&direct));
+}
+
+/// A head that is stored beside the embedding that it is tied to is not written, and that is told.
+#[test]
+fn a_head_that_is_a_copy() {
+    let scratch = TempDir::new().unwrap();
+    let [source, out] = ["source", "out"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llamatied-fp32");
+    fs::copy(model.join("config.json"), source.join("config.json")).unwrap();
+    let mut tensors: Vec<_> = written::values(&model)
+        .into_iter()
+        .map(|(name, (known, bytes))| (name, "F32", known.shape, bytes))
+        .collect();
+    let embedding = tensors.iter().find(|tensor| tensor.0 == "model.embed_tokens.weight");
+    let head = embedding.map(|(_, dtype, shape, bytes)| {
+        ("lm_head.weight".to_owned(), *dtype, shape.clone(), bytes.clone())
+    });
+    tensors.extend(head);
+    written::save(&source.join("model.safetensors"), &tensors);
+    let ended = convert(&source, &out, &["--to", "hf"]);
+    let said = "1 tensor is left out, being copies of others: lm_head.weight";
+    assert!(ended.out.contains(said), "{}", ended.text());
+    assert_eq!(written::values(&out), written::values(&model));
 }
 
 /// Python's json writes numbers that JSON has no words for; they stay as they are.

@@ -221,7 +221,8 @@ fn any_type_of_weights_to_any() {
 #[test]
 fn a_mask_is_no_bias() {
     let scratch = TempDir::new().unwrap();
-    let [old, out] = ["old", "out"].map(|name| scratch.path().join(name));
+    let [old, out, again, universal, back] =
+        ["old", "out", "again", "universal", "back"].map(|name| scratch.path().join(name));
     fs::create_dir(&old).unwrap();
     let name = "hf-gpt2-fp32";
     fs::copy(hf(name).join("config.json"), old.join("config.json")).unwrap();
@@ -247,8 +248,18 @@ fn a_mask_is_no_bias() {
     fs::write(old.join("model.safetensors"), safetensors::serialize(all, None).unwrap()).unwrap();
     let ended = convert(&old, &out, &["--to", "hf"]);
     assert!(ended.out.contains("6 tensors are ignored by the spec"), "{}", ended.text());
+    // The names stay as they are, without the prefix; other views of them have it.
+    let bare: BTreeMap<_, _> = written::values(&hf(name))
+        .into_iter()
+        .map(|(name, tensor)| (name.strip_prefix("transformer.").unwrap().to_owned(), tensor))
+        .collect();
+    assert!(written::values(&out) == bare);
+    convert(&out, &again, &["--to", "hf"]);
+    assert_eq!(written::digests(&again), written::digests(&out));
+    convert(&out, &universal, &[]);
+    convert(&universal, &back, &["--to", "hf"]);
     let expected = fs::read(hf(name).join("model.safetensors")).unwrap();
-    assert!(fs::read(out.join("model.safetensors")).unwrap() == expected);
+    assert!(fs::read(back.join("model.safetensors")).unwrap() == expected);
 }
 
 /// A model that no spec knows keeps its names.

@@ -2,9 +2,9 @@
 
 use crate::bind::{PieceRole, is_weight};
 use crate::plan::{Plan, Totals};
-use crate::target::States;
+use crate::target::{Naming, States};
 use crate::work::{MoveRole, Work};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::Serialize;
 
 /// What a plan does.
@@ -77,7 +77,14 @@ impl Plan<'_> {
             lossy: self.lossy(),
             checks: self.checked(),
             proofs: self.proofs(),
-            notes: self.bound.notes.iter().chain(&inventory.notes).cloned().collect(),
+            notes: self
+                .bound
+                .notes
+                .iter()
+                .chain(&inventory.notes)
+                .cloned()
+                .chain(self.prefixed())
+                .collect(),
             header_bytes: inventory.files.iter().map(|file| file.header_bytes).sum(),
             disk_bytes: inventory.files.iter().map(|file| file.bytes).sum(),
         }
@@ -135,6 +142,15 @@ impl Plan<'_> {
                 first(&self.bound.ignored)
             ));
         }
+        let copies = self.copies();
+        if !copies.is_empty() {
+            let what = if copies.len() == 1 { "tensor is" } else { "tensors are" };
+            lossy.push(format!(
+                "{} {what} left out, being copies of others: {}",
+                copies.len(),
+                first(&copies)
+            ));
+        }
         let aliases: Vec<String> = self.bound.inventory.aliases.keys().cloned().collect();
         if !aliases.is_empty() {
             lossy.push(format!(
@@ -151,6 +167,32 @@ impl Plan<'_> {
             ));
         }
         lossy
+    }
+
+    /// Names of a Hugging Face folder that only repeat what has another name: a tied head.
+    fn copies(&self) -> Vec<String> {
+        let (mut counted, mut repeated) = (IndexSet::new(), IndexSet::new());
+        if !self.bound.inventory.is_of_hugging_face() {
+            return Vec::new();
+        }
+        for (param, state) in self.bound.atlas.keys() {
+            for piece in self.bound.atlas.all(param, state) {
+                let of_role =
+                    if piece.role == PieceRole::Replica { &mut repeated } else { &mut counted };
+                of_role.insert(&self.bound.inventory.tensors[piece.stored as usize].name);
+            }
+        }
+        repeated.into_iter().filter(|name| !counted.contains(name)).cloned().collect()
+    }
+
+    /// Says that names get a prefix that the source's lack.
+    fn prefixed(&self) -> Option<String> {
+        let base = self.bound.without_base.as_ref()?;
+        let (program, from) = self.bound.spec?;
+        let Naming::View(name) = &self.target.naming else { return None };
+        let adds = program.views.get(name).is_some_and(|view| view.bases.contains(base));
+        (adds && from.name != *name)
+            .then(|| format!("The names get the prefix `{base}`, which the source's lack."))
     }
 
     fn checked(&self) -> Vec<String> {

@@ -209,7 +209,11 @@ pub(crate) fn of_view(
         copy_tied: false,
         rank: &mesh,
         spellings: as_stored.then_some(&bound.spellings),
-        without_base: bound.without_base.as_deref().filter(|_| as_stored),
+        // In the source's own view names without the base's prefix stay without it.
+        without_base: bound
+            .without_base
+            .as_deref()
+            .filter(|_| as_stored || bound.spec.is_some_and(|(_, from)| from.name == view.name)),
     };
     let mut items = speller.items()?;
     for item in &mut items {

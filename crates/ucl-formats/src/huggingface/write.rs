@@ -13,9 +13,10 @@ pub(crate) fn files(
     max_bytes: u64,
     metadata: &IndexMap<String, String>,
 ) -> Result<Vec<Laid>, Unwritable> {
-    // Loaders refuse a file that does not say which framework it is for.
-    let mut said = IndexMap::from([("format".to_owned(), "pt".to_owned())]);
-    said.extend(metadata.iter().map(|(key, value)| (key.clone(), value.clone())));
+    // Loaders refuse a file that does not say which framework it is for; names and shapes are torch's,
+    // whatever the source's files were for.
+    let mut said = metadata.clone();
+    said.insert("format".to_owned(), "pt".to_owned());
     let shards = shards(tensors, max_bytes);
     let mut files = Vec::new();
     let mut places = BTreeMap::new();
