@@ -78,6 +78,7 @@ fn what_is_not_as_the_manifest_says_is_named() {
         ("/tensors/0/states/fp32/file", json!("../fp32.safetensors")),
         ("/extra/0", json!("../../etc/passwd")),
         ("/extra/0", json!("gone.pt")),
+        ("/extra", json!(["mp_rank_00_model_states.pt", "extra/mp_rank_00_model_states.pt"])),
         ("/version", json!(2)),
         ("/format", json!("other")),
         ("/tensors", json!({})),

@@ -60,6 +60,28 @@ fn an_index_that_does_not_tell_the_truth() {
     insta::assert_snapshot!(said + &scene.said());
 }
 
+/// Of many shards that are missing a few are named; a licence is no shard by its name.
+#[test]
+fn many_shards_are_missing() {
+    let mut scene = folder("hf-llama-fp32");
+    let shard = |number| format!("run/model-{number:05}-of-00020.safetensors");
+    fs::rename(scene.path("run/model.safetensors"), scene.path(&shard(1))).unwrap();
+    scene.refused("no index", &["--to", "hf"]);
+    let files = (1..=20).map(|number| (format!("t{number}"), json!(shard(number)[4..])));
+    let map: serde_json::Map<String, Value> = files.collect();
+    scene.write(INDEX, json!({ "weight_map": map }).to_string());
+    scene.refused("an index", &["--to", "hf"]);
+    let licensed = folder("hf-llama-fp32");
+    let whole = fs::read(licensed.path("run/model.safetensors")).unwrap();
+    licensed.write("run/LICENSE.safetensors", &whole);
+    let (run, out) = (licensed.typed("run"), licensed.typed("out"));
+    let ended = ucl(&["convert", &run, &out, "--to", "hf"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    assert!(!licensed.path("out/LICENSE.safetensors").exists());
+    assert!(ended.out.contains("other files: LICENSE.safetensors"), "{}", ended.text());
+    insta::assert_snapshot!(scene.said());
+}
+
 /// Safetensors count; that the others are there is told.
 #[test]
 fn both_formats_in_one_folder() {

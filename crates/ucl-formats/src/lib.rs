@@ -8,6 +8,7 @@ pub mod carry;
 pub mod deepspeed;
 pub mod huggingface;
 pub mod inventory;
+mod listed;
 pub mod locate;
 mod named;
 pub mod plain;

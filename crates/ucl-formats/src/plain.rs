@@ -6,6 +6,7 @@ mod index;
 use crate::inventory::{
     Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey, row_major,
 };
+use crate::listed::listed;
 use crate::locate::{Content, neither, sniff};
 use crate::named::{unreadable, weights};
 use crate::safetensors::read_header;
@@ -91,14 +92,12 @@ fn read_torch(
     let under = state_dict(torch.value.root());
     let weights = weights(&torch, under, &mut wrapped, &mut others, problems);
     if !others.is_empty() {
-        let more = others.len().saturating_sub(8);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        others.truncate(8);
-        let message = format!("Left out, as it is no named tensor: {}{more}.", others.join(", "));
-        inventory.notes.push(message);
+        let others = listed(&others, ", ");
+        inventory.notes.push(format!("Left out, as it is no named tensor: {others}."));
     }
     if weights.is_empty() {
-        return Err(Problem::new(path, "it holds no named tensors"));
+        return Err(Problem::new(path, "it holds no named tensors")
+            .help("Give the file that holds the model's weights, by name."));
     }
     if wrapped {
         inventory.notes.push(

@@ -2,12 +2,10 @@
 
 use crate::huggingface::{model_files, other_entries, read_config};
 use crate::inventory::{Problem, Survey};
+use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
 use crate::{deepspeed, plain, universal};
 use std::path::Path;
-
-/// How many names a note lists.
-const LISTED: usize = 8;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
 pub fn survey(path: &Path) -> Survey {
@@ -66,19 +64,15 @@ fn accompany(located: &Located, survey: &mut Survey) {
         others.retain(|name| !of_run.contains(&name.as_str()) && folder.join(name).is_file());
     }
     if folder != located.root || located.kind == Kind::Weights {
-        survey.inventory.notes.extend(not_taken(others));
+        survey.inventory.notes.extend(not_taken(&others));
     }
     survey.inventory.carried.extend(files);
 }
 
 /// Says what lies beside a model and is not the model's.
-fn not_taken(mut others: Vec<String>) -> Option<String> {
-    let more = others.len().saturating_sub(LISTED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    others.truncate(LISTED);
-    let listed = others.join(", ");
-    (!others.is_empty())
-        .then(|| format!("Not taken along, as it is not the model's: {listed}{more}."))
+fn not_taken(others: &[String]) -> Option<String> {
+    let said = || format!("Not taken along, as it is not the model's: {}.", listed(others, ", "));
+    (!others.is_empty()).then(said)
 }
 
 /// A kind that is known and not read yet.

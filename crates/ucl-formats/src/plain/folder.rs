@@ -3,6 +3,7 @@
 use super::index::{Index, misplaced, read_index};
 use super::{forget_format, read};
 use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
+use crate::listed::listed;
 use indexmap::{IndexMap, IndexSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -117,12 +118,13 @@ fn indexed(
     };
     for name in named.iter().filter(|name| outside(name)) {
         let message = format!("it names {name:?}, which is outside of this folder");
-        survey.problems.push(Problem::new(path, message));
+        let help = "An index names files beside it; download or copy it again.";
+        survey.problems.push(Problem::new(path, message).help(help));
     }
     named.retain(|name| !outside(name));
     let missing: Vec<_> = named.iter().filter(|name| !root.join(name).is_file()).cloned().collect();
     if !missing.is_empty() {
-        let message = format!("the index names files that are missing: {}", missing.join(", "));
+        let message = format!("the index names files that are missing: {}", listed(&missing, ", "));
         survey.problems.push(Problem::new(root, message).help("Download or copy them again."));
     }
     named.retain(|name| !missing.contains(name));
@@ -138,7 +140,7 @@ fn left_out(files: &[String], named: &[String], survey: &mut Survey) {
         survey
             .inventory
             .notes
-            .push(format!("Not read, since the model is in other files: {}.", out.join(", ")));
+            .push(format!("Not read, since the model is in other files: {}.", listed(&out, ", ")));
     }
 }
 
@@ -160,7 +162,8 @@ fn missing_shards(root: &Path, files: &[String], problems: &mut Vec<Problem>) {
             .map(|number| format!("{stem}-{number:0width$}-of-{count}.{suffix}"))
             .collect();
         if !absent.is_empty() {
-            let message = format!("of {expected} shards some are missing: {}", absent.join(", "));
+            let message =
+                format!("of {expected} shards some are missing: {}", listed(&absent, ", "));
             problems.push(Problem::new(root, message).help("Download or copy them again."));
         }
     }

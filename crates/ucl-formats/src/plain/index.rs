@@ -1,6 +1,7 @@
 //! The index of shards: which file holds which tensor.
 
 use crate::inventory::{Data, Inventory, Problem};
+use crate::listed::listed;
 use crate::named::bare;
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -10,9 +11,6 @@ use std::path::Path;
 /// An index is never larger, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 
-/// How many names a message lists.
-const LISTED: usize = 8;
-
 /// Which file holds which tensor.
 #[derive(Deserialize)]
 pub(super) struct Index {
@@ -21,15 +19,16 @@ pub(super) struct Index {
 
 /// Reads an index.
 pub(super) fn read_index(path: &Path) -> Result<Index, Problem> {
-    let wrong = |error: String| Problem::new(path, format!("the index can't be read: {error}"));
+    let wrong = |error: String| {
+        Problem::new(path, format!("the index can't be read: {error}"))
+            .help("Download or copy it again; without it, all shards are read.")
+    };
     let bytes = fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if bytes > LARGEST_INDEX {
         return Err(wrong(format!("it has {bytes} bytes, too many for an index")));
     }
     let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| {
-        wrong(error.to_string()).help("Download or copy it again; without it, all shards are read.")
-    })
+    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
 
 /// Tensors that are not where the index puts them.
@@ -57,10 +56,7 @@ pub(super) fn misplaced(path: &Path, index: &Index, inventory: &Inventory) -> Op
             None => wrong.push(format!("`{name}` is not in {file}, nor anywhere else")),
         }
     }
-    let more = wrong.len().saturating_sub(LISTED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    wrong.truncate(LISTED);
-    let message = format!("the files do not hold what it says: {}{more}", wrong.join("; "));
+    let message = format!("the files do not hold what it says: {}", listed(&wrong, "; "));
     let problem = || {
         Problem::new(path, message)
             .help("Index and files are of different saves; download or copy them again.")

@@ -6,12 +6,15 @@ use crate::inventory::{
     row_major,
 };
 use crate::safetensors::{Tensor, read_header};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::fs;
 use std::path::{Component, Path};
 
 /// A manifest is never larger, in bytes.
 const LARGEST_MANIFEST: u64 = 512 << 20;
+
+/// What helps a folder that is not as its manifest says.
+const AGAIN: &str = "Copy the folder again, or make it again from the checkpoint.";
 
 /// Reads a universal folder.
 pub fn survey(root: &Path) -> Survey {
@@ -31,7 +34,9 @@ pub fn survey(root: &Path) -> Survey {
 /// # Errors
 /// Says what is wrong with it.
 pub fn manifest(path: &Path) -> Result<Manifest, Problem> {
-    let wrong = |error: String| Problem::new(path, format!("the manifest can't be read: {error}"));
+    let wrong = |error: String| {
+        Problem::new(path, format!("the manifest can't be read: {error}")).help(AGAIN)
+    };
     let bytes = fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if bytes > LARGEST_MANIFEST {
         return Err(wrong(format!("it has {bytes} bytes, too many for a manifest")));
@@ -69,7 +74,7 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
         for (state, place) in &entry.states {
             if claimed.insert((&place.file, &entry.name), ()).is_some() {
                 let message = format!("`{}` stands twice in {}", entry.name, place.file);
-                problems.push(Problem::new(root.join(MANIFEST), message));
+                problems.push(Problem::new(root.join(MANIFEST), message).help(AGAIN));
             }
             let Some(opened) = files.get(place.file.as_str()) else { continue };
             match opened.held(root, entry, state, place) {
@@ -107,7 +112,7 @@ fn files<'m>(
             read_header(&root.join(&place.file))
         } else {
             let message = format!("it names {:?}, which is outside of this folder", place.file);
-            Err(Problem::new(root.join(MANIFEST), message))
+            Err(Problem::new(root.join(MANIFEST), message).help(AGAIN))
         };
         let opened = opened.map(|header| {
             let file = inventory.files.len() as FileId;
@@ -139,14 +144,15 @@ impl Opened {
             return Err(Problem::new(
                 path,
                 format!("it has no `{}`, which the manifest puts here", entry.name),
-            ));
+            )
+            .help(AGAIN));
         };
         if tensor.shape != entry.shape || tensor.dtype != place.dtype {
             let message = format!(
                 "`{}` is {} {:?}, the manifest says {} {:?}",
                 entry.name, tensor.dtype, tensor.shape, place.dtype, entry.shape
             );
-            return Err(Problem::new(path, message));
+            return Err(Problem::new(path, message).help(AGAIN));
         }
         Ok(Stored {
             name: entry.name.clone(),
@@ -175,7 +181,7 @@ fn unclaimed(
         for tensor in opened.tensors.keys() {
             if !claimed.contains_key(&(*name, tensor.as_str())) {
                 let message = format!("it has `{tensor}`, which the manifest does not know");
-                problems.push(Problem::new(root.join(name), message));
+                problems.push(Problem::new(root.join(name), message).help(AGAIN));
             }
         }
     }
@@ -184,14 +190,21 @@ fn unclaimed(
 /// The carried files, which are copied whole.
 fn extra(root: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) -> Vec<Carried> {
     let mut carried = Vec::new();
+    let mut seen = IndexSet::new();
     for name in &manifest.extra {
         let name = name.strip_prefix("extra/").unwrap_or(name);
+        if !seen.insert(name) {
+            let message = format!("it names {name:?} twice among its files");
+            problems.push(Problem::new(root.join(MANIFEST), message).help(AGAIN));
+            continue;
+        }
         let source = root.join("extra").join(name);
         if !inside(name) {
             let message = format!("it names {name:?}, which is outside of this folder");
-            problems.push(Problem::new(root.join(MANIFEST), message));
+            problems.push(Problem::new(root.join(MANIFEST), message).help(AGAIN));
         } else if !source.is_file() {
-            problems.push(Problem::new(source, "the manifest names it, but it is missing"));
+            let message = "the manifest names it, but it is missing";
+            problems.push(Problem::new(source, message).help(AGAIN));
         } else {
             carried.push(Carried { name: name.to_owned(), source, without: Vec::new() });
         }
