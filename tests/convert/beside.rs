@@ -254,6 +254,30 @@ fn a_model_without_a_head() {
     assert_eq!(written::digests(&back), written::digests(&direct));
 }
 
+/// Another view of the same names has the prefix that the source's lack, and says so.
+#[test]
+fn names_that_get_a_prefix() {
+    let scratch = TempDir::new().unwrap();
+    let [source, own, other, expected] =
+        ["source", "own", "other", "expected"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-mixtral-fp32");
+    fs::copy(model.join("config.json"), source.join("config.json")).unwrap();
+    let bare = |name: &str| name.strip_prefix("model.").unwrap_or(name).to_owned();
+    let tensors: Vec<_> = written::values(&model)
+        .into_iter()
+        .map(|(name, (known, bytes))| (bare(&name), "F32", known.shape, bytes))
+        .collect();
+    written::save(&source.join("model.safetensors"), &tensors);
+    convert(&source, &own, &["--to", "hf"]);
+    assert_eq!(written::values(&own), written::values(&source));
+    let ended = convert(&source, &other, &["--to", "hf", "--view", "hf5"]);
+    convert(&model, &expected, &["--to", "hf", "--view", "hf5"]);
+    assert_eq!(written::values(&other), written::values(&expected));
+    let said = "The names get the prefix `model.`, which the source's lack.";
+    assert!(ended.out.contains(said), "{}", ended.text());
+}
+
 /// A head that is stored beside the embedding that it is tied to is not written, and that is told.
 #[test]
 fn a_head_that_is_a_copy() {
