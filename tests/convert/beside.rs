@@ -297,7 +297,7 @@ fn a_head_that_is_a_copy() {
     tensors.extend(head);
     written::save(&source.join("model.safetensors"), &tensors);
     let ended = convert(&source, &out, &["--to", "hf"]);
-    let said = "1 tensor is left out, being copies of others: lm_head.weight";
+    let said = "1 tensors are left out, as others hold the same: lm_head.weight";
     assert!(ended.out.contains(said), "{}", ended.text());
     assert_eq!(written::values(&out), written::values(&model));
 }

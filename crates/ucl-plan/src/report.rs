@@ -144,9 +144,8 @@ impl Plan<'_> {
         }
         let copies = self.copies();
         if !copies.is_empty() {
-            let what = if copies.len() == 1 { "tensor is" } else { "tensors are" };
             lossy.push(format!(
-                "{} {what} left out, being copies of others: {}",
+                "{} tensors are left out, as others hold the same: {}",
                 copies.len(),
                 first(&copies)
             ));
