@@ -43,6 +43,10 @@ pub(crate) fn bind_program<'a>(
         return Err(unreadable);
     }
     let counts = facts::count(view, &claims, cuts, inventory);
+    let jump = facts::jump(view, &claims, inventory, &counts);
+    if !jump.is_empty() {
+        return Err(jump);
+    }
     let equations = facts::equations(program, view, &claims, cuts, inventory, &counts, set);
     let (sizes, mut wrong) = Sizes::solve(&equations);
     let (sizes, padded, notes) = paddings(cuts, sizes, &equations, &mut wrong);

@@ -109,7 +109,7 @@ impl Sizes {
             .filter(|(part, _)| part.len() > 1)
             .find_map(|(part, (value, _))| {
                 let rest = without(&product, part)?;
-                Some(value * self.by_atoms(&rest)?)
+                value.checked_mul(self.by_atoms(&rest)?)
             })
             .or_else(|| self.by_atoms(&product))
     }
@@ -123,10 +123,9 @@ impl Sizes {
     }
 
     fn by_atoms(&self, product: &[String]) -> Option<u64> {
-        product
-            .iter()
-            .map(|atom| self.known.get(std::slice::from_ref(atom)).map(|known| known.0))
-            .product()
+        product.iter().try_fold(1_u64, |by, atom| {
+            by.checked_mul(self.known.get(std::slice::from_ref(atom))?.0)
+        })
     }
 
     /// If all products of the equation but one are known, that one follows.
@@ -135,7 +134,7 @@ impl Sizes {
         let mut unknown: Option<(u64, &Monomial)> = None;
         for (factor, product) in &equation.sum {
             match (self.value(product), &mut unknown) {
-                (Some(value), _) => match rest.checked_sub(factor * value) {
+                (Some(value), _) => match rest.checked_sub(factor.saturating_mul(value)) {
                     Some(left) => rest = left,
                     None => return,
                 },
@@ -178,8 +177,8 @@ impl Sizes {
             Some((atom, *value, source))
         });
         let known: Vec<_> = known.filter(|(_, size, _)| *size > 1).collect();
-        let by: u64 = known.iter().map(|(_, size, _)| size).product();
-        if by == 0 || equation.value.is_multiple_of(factor * by) {
+        let by = known.iter().try_fold(*factor, |by, (_, size, _)| by.checked_mul(*size));
+        if by.is_some_and(|by| by == 0 || equation.value.is_multiple_of(by)) {
             return None;
         }
         let parts = known.iter().map(|(atom, size, source)| format!("{atom} = {size} by {source}"));
@@ -201,10 +200,10 @@ impl Sizes {
     }
 
     fn contradiction(&self, equation: &Equation) -> Option<Diagnostic> {
-        let mut sum = 0;
+        let mut sum = 0_u64;
         for (factor, product) in &equation.sum {
             match self.value(product) {
-                Some(value) => sum += factor * value,
+                Some(value) => sum = sum.saturating_add(factor.saturating_mul(value)),
                 None => return self.remainder(equation),
             }
         }
