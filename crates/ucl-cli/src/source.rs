@@ -177,7 +177,7 @@ impl Opened {
 
     /// Whether no spec claims the names, and none was named.
     fn is_unknown(&self) -> bool {
-        let asked = self.said.view.is_some() || self.said.model.is_some();
+        let asked = self.said.view.is_some() || self.said.named;
         let found = self.recognise(&Naming::Universal);
         !asked && found.fits.is_empty() && found.near.is_empty()
     }

@@ -122,7 +122,7 @@ pub fn recognise<'a>(
         });
     }
     out.aside_near = aside.near;
-    for fit in &aside.fits {
+    for fit in aside.fits.iter().filter(|fit| fit.bound.missing.is_empty()) {
         let (model, view) = (fit.program.model.name.clone(), fit.view.name.clone());
         let why = format!("fits, but its types are {}", quoted(&fit.program.model.types));
         out.aside.push((model.clone(), view.clone()));
@@ -253,7 +253,7 @@ pub fn bind<'a>(
     if !unknown.is_empty() {
         return Err(Refusal::Wrong(unknown));
     }
-    let asked = said.view.is_some() || said.model.is_some();
+    let asked = said.view.is_some() || said.named;
     let cut = ["tp", "ep"].iter().any(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
     let needs_spec = cut || inventory.framework == Framework::MegatronDeepSpeed;
     if *naming == Naming::Stored && !asked && !needs_spec {

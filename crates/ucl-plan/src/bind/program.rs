@@ -318,7 +318,9 @@ impl<'a> Binder<'a, '_> {
                     name: one.stored.name.clone(),
                 });
                 if one.stored.state == "param" && !one.copy {
-                    own.dtype = Some(one.stored.dtype);
+                    // Parts of a tensor may be of several types.
+                    let found = one.stored.dtype;
+                    own.dtype = own.dtype.map_or(Some(found), |known| known.common(found));
                 }
             }
             self.bound.atlas.push(param, &one.stored.state, piece);
