@@ -1,11 +1,12 @@
 //! What says how large dims are: shapes, numbers of names, documents, fixed sizes, the user.
 
+use super::composite::Composites;
 use super::cut::Cuts;
 use super::identity::place;
 use super::lower::local_size;
 use super::names::Claims;
 use super::number::Scope;
-use super::size::{Composites, Equation, Monomial};
+use super::size::{Equation, Monomial};
 use super::uneven::together;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;

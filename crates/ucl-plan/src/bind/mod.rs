@@ -2,6 +2,7 @@
 
 mod atlas;
 mod buffers;
+mod composite;
 mod cut;
 mod facts;
 mod identity;
@@ -21,6 +22,7 @@ mod unfit;
 mod value;
 
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
+pub(crate) use composite::Composites;
 pub(crate) use cut::{Cuts, interval, is_under};
 pub(crate) use facts::{evaluate, said_numbers, scope_numbers};
 pub(crate) use identity::bind_identity;
@@ -31,7 +33,7 @@ pub(crate) use number::Scope;
 pub(crate) use oblige::obligations;
 pub(crate) use program::bind_program;
 pub(crate) use sets::{Members, exists, told};
-pub(crate) use size::{Composites, Sizes};
+pub(crate) use size::Sizes;
 pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::{is_weight, stored_value};
 

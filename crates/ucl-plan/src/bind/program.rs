@@ -2,6 +2,7 @@
 
 use super::atlas::{Atlas, PieceRole};
 use super::buffers::Buffers;
+use super::composite::Composites;
 use super::cut::Cuts;
 use super::facts::{self, Counts};
 use super::identity::{components, piece, place};
@@ -12,7 +13,7 @@ use super::oblige::obligations;
 use super::pad::paddings;
 use super::role::Copies;
 use super::sets::{Members, exists};
-use super::size::{Composites, Sizes};
+use super::size::Sizes;
 use super::tied::claim_all;
 use super::unfit::unfit_diagnostic;
 use super::value::stored_value;
