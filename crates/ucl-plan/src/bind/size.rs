@@ -54,7 +54,7 @@ impl Sizes {
         for equation in equations {
             let same =
                 |known: &&Equation| known.sum == equation.sum && known.value == equation.value;
-            if !told.iter().any(|known| same(&known))
+            if !told.iter().any(same)
                 && let Some(diagnostic) = sizes.contradiction(equation)
             {
                 told.push(equation);
