@@ -47,8 +47,6 @@ pub struct Fit<'a> {
     pub program: &'a Program,
     /// The view.
     pub view: &'a View,
-    /// How it is known that it is this model.
-    pub sure: Sure,
     /// The checkpoint, bound by them.
     pub bound: Bound<'a>,
 }
@@ -197,9 +195,9 @@ fn try_view<'a>(
     let mut reasons = Vec::new();
     for layout in layouts {
         match bind_program(program, view, layout, inventory, &said.set) {
-            Ok(bound) => {
-                let sure = types::sure(program, inventory, said);
-                out.fits.push(Fit { program, view, sure, bound });
+            Ok(mut bound) => {
+                bound.sure = Some(types::sure(program, inventory, said));
+                out.fits.push(Fit { program, view, bound });
                 return;
             }
             Err(wrong) => {

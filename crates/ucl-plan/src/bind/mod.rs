@@ -38,6 +38,7 @@ pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::{is_weight, stored_value};
 
 use crate::params::Param;
+use crate::recognise::Sure;
 use crate::work::Check;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub struct Bound<'a> {
     pub inventory: &'a Inventory,
     /// The spec and the view that it was stored in; `None` for the identity model.
     pub spec: Option<(&'a Program, &'a View)>,
+    /// How it is known which model it is; `None` where nobody asked.
+    pub sure: Option<Sure>,
     /// The layout that served the view, by name.
     pub layout: Option<String>,
     /// The parameters that the checkpoint has, in the order of the model.

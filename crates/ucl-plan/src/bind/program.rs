@@ -68,6 +68,7 @@ pub(crate) fn bind_program<'a>(
         bound: Bound {
             inventory,
             spec: Some((program, view)),
+            sure: None,
             layout: layout.filter(|layout| cuts.matters(layout)).map(|layout| layout.name.clone()),
             params: Vec::new(),
             tied,
