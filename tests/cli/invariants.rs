@@ -19,13 +19,8 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Files of the command that read specs, configs and tokenizers, or write specs.
-const FILES_OF_THE_COMMAND: [&str; 4] = [
-    "ucl-cli/src/command/fmt.rs",
-    "ucl-cli/src/beside.rs",
-    "ucl-cli/src/source.rs",
-    "ucl-cli/src/spec.rs",
-];
+/// Files of the command that read or write specs.
+const FILES_OF_THE_COMMAND: [&str; 2] = ["ucl-cli/src/command/fmt.rs", "ucl-cli/src/spec.rs"];
 
 /// Files that may hold `unsafe`.
 const UNSAFE_FILES: [&str; 0] = [];

@@ -3,10 +3,11 @@
 use crate::folders::{config, hf};
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use ucl_tests::command::convert;
 use ucl_tests::made::pt::Pt;
+use ucl_tests::rounding::{self, rounded};
 use ucl_tests::{fixture, written};
 
 /// Tokenizer, licence and code go along, by way of a universal folder too; scripts and cards do not.
@@ -20,22 +21,43 @@ fn files_of_the_model_go_along() {
         fs::copy(hf("hf-llama-fp32").join(name), source.join(name)).unwrap();
     }
     let mut config = config(&hf("hf-llama-fp32"));
-    let kept =
-        ["tokenizer.json", "tokenizer.model", "chat_template.jinja", "LICENSE", "modeling_mine.py"];
-    for name in kept.iter().chain(&["README.md", "notes.txt", "optimizer.pt"]) {
+    let kept = [
+        "tokenizer.json",
+        "tokenizer.model",
+        "spm.model",
+        "cl100k_base.tiktoken",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "LICENSE",
+        "modeling_mine.py",
+    ];
+    fs::create_dir(source.join("additional_chat_templates")).unwrap();
+    let others = ["README.md", "notes.txt", "optimizer.pt", ".gitattributes"];
+    for name in kept.iter().chain(&others) {
         fs::write(source.join(name), format!("{name}\n")).unwrap();
     }
-    for own_code in [false, true] {
-        if own_code {
-            config["auto_map"] = json!({"AutoConfig": "modeling_mine.Config"});
+    for code in [None, Some("config.json"), Some("tokenizer_config.json")] {
+        let own_code = code.is_some();
+        config.as_object_mut().unwrap().remove("auto_map");
+        let auto_map = json!({"AutoConfig": "modeling_mine.Config"});
+        if code == Some("config.json") {
+            config["auto_map"] = auto_map.clone();
         }
         fs::write(source.join("config.json"), config.to_string()).unwrap();
+        if code == Some("tokenizer_config.json") {
+            let text = json!({"auto_map": auto_map}).to_string();
+            fs::write(source.join("tokenizer_config.json"), text).unwrap();
+        }
         let again = ["--overwrite"];
         convert(&source, &universal, &again);
         convert(&universal, &back, &["--to", "hf", "--overwrite"]);
-        convert(&source, &direct, &["--to", "hf", "--overwrite"]);
+        let ended = convert(&source, &direct, &["--to", "hf", "--overwrite"]);
+        let script = if own_code { "" } else { "modeling_mine.py, " };
+        let note = format!("not the model's: README.md, {script}notes.txt, optimizer.pt.");
+        assert!(ended.out.contains(&note), "{}", ended.text());
         let mut expected = vec!["config.json", "generation_config.json", "model.safetensors"];
         expected.extend(kept.iter().filter(|name| own_code || !name.ends_with(".py")));
+        expected.extend(code.filter(|name| *name != "config.json"));
         expected.sort_unstable();
         for out in [&back, &direct] {
             let files = written::digests(out);
@@ -83,6 +105,58 @@ fn the_type_of_the_weights() {
     fs::write(folder.join("config.json"), &silent).unwrap();
     convert(&fixture("z1-gpt2-fp32-dp4-groups3"), &out, &[&flags[..], &["--overwrite"]].concat());
     assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), silent);
+}
+
+/// A config that was written with the weights is left as it is, whatever type it says: weights of one
+/// byte stand for others, one tensor may be wider, and some configs were never true.
+#[test]
+fn the_type_that_a_config_says_of_its_own_weights() {
+    let scratch = TempDir::new().unwrap();
+    let name = "hf-llama-bf16-sharded";
+    let values = written::values(&hf(name));
+    let first = "model.embed_tokens.weight";
+    let quantised = |name: &str| name.contains("_proj.");
+    let all = |_: &str| true;
+    let cases: [(&str, &str, &dyn Fn(&str) -> bool); 3] = [
+        ("scales", "F8_E4M3", &quantised),
+        ("wider", "F32", &|name: &str| name == first),
+        ("untrue", "F32", &all),
+    ];
+    for (case, dtype, changed) in cases {
+        let [source, direct, universal, back, cast] =
+            ["source", "direct", "universal", "back", "cast"]
+                .map(|way| scratch.path().join(format!("{case}-{way}")));
+        fs::create_dir(&source).unwrap();
+        let text = fs::read(hf(name).join("config.json")).unwrap();
+        fs::write(source.join("config.json"), &text).unwrap();
+        let mut tensors = Vec::new();
+        for (name, (known, bytes)) in &values {
+            let to = if changed(name) { dtype } else { "BF16" };
+            let bytes = rounded(to, &rounding::values(&known.dtype, bytes));
+            tensors.push((name.clone(), to, known.shape.clone(), bytes));
+            if changed(name) && case == "scales" {
+                let one = 1_f32.to_le_bytes().to_vec();
+                tensors.push((format!("{name}_scale"), "F32", vec![1], one));
+            }
+        }
+        written::save(&source.join("model.safetensors"), &tensors);
+        convert(&source, &direct, &["--to", "hf"]);
+        assert!(fs::read(direct.join("config.json")).unwrap() == text, "{case}");
+        if case != "untrue" {
+            convert(&source, &universal, &[]);
+            convert(&universal, &back, &["--to", "hf"]);
+            assert!(fs::read(back.join("config.json")).unwrap() == text, "{case} and back");
+        }
+        if case != "scales" {
+            convert(&source, &cast, &["--to", "hf", "--dtype", "fp16"]);
+            assert_eq!(config(&cast)["dtype"], "float16", "{case}");
+        }
+    }
+    // A universal folder that was cast has a config of what it was.
+    let [universal, back] = ["cast", "back"].map(|way| scratch.path().join(way));
+    convert(&hf(name), &universal, &["--dtype", "fp16"]);
+    convert(&universal, &back, &["--to", "hf"]);
+    assert_eq!(config(&back)["dtype"], "float16");
 }
 
 /// What a safetensors file says of itself is kept.
@@ -151,6 +225,56 @@ fn a_head_that_is_an_alias() {
     }
 }
 
+/// A base model, as models of embeddings are: no head, no prefix. What there is comes out again.
+#[test]
+fn a_model_without_a_head() {
+    let scratch = TempDir::new().unwrap();
+    let [source, direct, universal, back] =
+        ["source", "direct", "universal", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llama-fp32");
+    fs::copy(model.join("config.json"), source.join("config.json")).unwrap();
+    let tensors: Vec<_> = written::values(&model)
+        .into_iter()
+        .filter_map(|(name, (known, bytes))| {
+            let name = name.strip_prefix("model.")?.to_owned();
+            Some((name, "F32", known.shape, bytes))
+        })
+        .collect();
+    written::save(&source.join("model.safetensors"), &tensors);
+    let stored = ["--to", "hf", "--view", "stored"];
+    convert(&source, &direct, &stored);
+    assert_eq!(written::values(&direct), written::values(&source));
+    let config = |folder: &Path| fs::read(folder.join("config.json")).unwrap();
+    assert!(config(&direct) == config(&source));
+    convert(&source, &universal, &["--view", "stored"]);
+    convert(&universal, &back, &stored);
+    assert_eq!(written::digests(&back), written::digests(&direct));
+}
+
+/// Python's json writes numbers that JSON has no words for; they stay as they are.
+#[test]
+fn numbers_of_python() {
+    let scratch = TempDir::new().unwrap();
+    let [source, out, universal, back] =
+        ["source", "out", "universal", "back"].map(|name| scratch.path().join(name));
+    fs::create_dir(&source).unwrap();
+    let model = hf("hf-llama-fp32");
+    fs::copy(model.join("model.safetensors"), source.join("model.safetensors")).unwrap();
+    let text = fs::read_to_string(model.join("config.json")).unwrap();
+    let numbers = "{\n  \"low\": -Infinity,\n  \"limits\": [NaN, Infinity],\n";
+    let text = text.replacen("{\n", numbers, 1);
+    fs::write(source.join("config.json"), &text).unwrap();
+    let cast = ["--to", "hf", "--dtype", "bf16"];
+    convert(&source, &out, &cast);
+    let expected = text.replace("\"float32\"", "\"bfloat16\"");
+    assert_ne!(expected, text);
+    assert_eq!(fs::read_to_string(out.join("config.json")).unwrap(), expected);
+    convert(&source, &universal, &[]);
+    convert(&universal, &back, &[&cast[..], &["--config", source.to_str().unwrap()]].concat());
+    assert_eq!(fs::read_to_string(back.join("config.json")).unwrap(), expected);
+}
+
 /// A Trainer keeps the config and the tokenizer beside DeepSpeed's folder.
 #[test]
 fn a_checkpoint_of_a_trainer() {
@@ -169,7 +293,12 @@ fn a_checkpoint_of_a_trainer() {
     for name in ["tokenizer.json", "rng_state_0.pth", "trainer_state.json"] {
         fs::write(beside.join(name), name).unwrap();
     }
-    convert(&run, &out, &["--to", "hf"]);
+    let ended = convert(&run, &out, &["--to", "hf"]);
+    assert!(
+        ended.out.contains("not the model's: rng_state_0.pth, trainer_state.json."),
+        "{}",
+        ended.text()
+    );
     let files: Vec<_> = written::digests(&out).into_keys().collect();
     assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.json"].map(PathBuf::from));
     assert_eq!(config(&out)["dtype"], "float16");

@@ -199,13 +199,13 @@ fn same_rounded(from: &Path, to: &Path, dtype: &str, what: &str) {
 fn any_type_of_weights_to_any() {
     let scratch = TempDir::new().unwrap();
     let mut types = vec![("F32", hf("hf-llama-fp32"))];
-    for from in ["F16", "BF16", "F8_E4M3", "F8_E5M2"] {
+    for from in ["F16", "BF16"] {
         let out = scratch.path().join(from);
         convert(&hf("hf-llama-fp32"), &out, &["--to", "hf", "--dtype", from]);
         types.push((from, out));
     }
     for (from, source) in &types {
-        for to in ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] {
+        for to in ["F64", "F32", "F16", "BF16"] {
             let out = scratch.path().join(format!("{from}-{to}"));
             let ended = convert(source, &out, &["--to", "hf", "--dtype", to]);
             same_rounded(source, &out, to, &format!("{from} to {to}"));
@@ -214,7 +214,7 @@ fn any_type_of_weights_to_any() {
     }
     let said = |dtype: &str| config(&scratch.path().join(format!("F32-{dtype}")))["dtype"].clone();
     assert_eq!(said("BF16"), "bfloat16");
-    assert_eq!(said("F8_E4M3"), "float8_e4m3fn");
+    assert_eq!(said("F64"), "float64");
 }
 
 /// The oldest GPT-2 files have no prefix, and masks called `attn.bias`.

@@ -50,6 +50,18 @@ pub fn values(folder: &Path) -> BTreeMap<String, (Known, Vec<u8>)> {
     found
 }
 
+/// Writes a safetensors file of tensors: name, type, shape, bytes.
+pub fn save(path: &Path, tensors: &[(String, &str, Vec<u64>, Vec<u8>)]) {
+    let dtype = |name: &str| serde_json::from_value(name.into()).expect("a type");
+    let views = tensors.iter().map(|(name, to, shape, bytes)| {
+        let shape = shape.iter().map(|n| usize::try_from(*n).expect("a size")).collect();
+        let view = safetensors::tensor::TensorView::new(dtype(to), shape, bytes);
+        (name.clone(), view.expect("a tensor"))
+    });
+    let bytes = safetensors::serialize(views, None).expect("a file");
+    std::fs::write(path, bytes).expect("a file");
+}
+
 /// What an oracle would say of a tensor.
 pub fn known(view: &safetensors::tensor::TensorView<'_>) -> Known {
     Known {

@@ -30,6 +30,7 @@ fn flags() {
         &["--mesh", "tp=2"],
         &["--from-mesh", "tp=4"],
         &["--dtype", "int8"],
+        &["--dtype", "f8_e4m3"],
         &["--jobs", "0"],
         &["--overwite"],
     ] {

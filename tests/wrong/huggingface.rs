@@ -4,9 +4,9 @@ use crate::scene::{Scene, copy};
 use serde_json::{Value, json};
 use std::fs;
 use ucl_tests::command::ucl;
-use ucl_tests::fixture;
 use ucl_tests::made::llama::SMALL;
 use ucl_tests::made::run::Zero;
+use ucl_tests::{fixture, written};
 
 const INDEX: &str = "run/model.safetensors.index.json";
 const CONFIG: &str = "run/config.json";
@@ -91,6 +91,59 @@ fn a_model_that_cannot_be_written() {
     insta::assert_snapshot!(said + &scene.said());
 }
 
+/// Values of one byte have scales beside them, which a cast would forget.
+#[test]
+fn weights_of_one_byte_are_not_cast() {
+    let mut scene = Scene::empty();
+    let tensor =
+        |name: &str, dtype, shape: &[u64], bytes| (name.to_owned(), dtype, shape.to_vec(), bytes);
+    let name = "layers.0.up.weight";
+    let tensors = [
+        tensor(name, "F8_E4M3", &[2, 2], vec![0; 4]),
+        tensor(&format!("{name}_scale"), "F32", &[1], vec![0; 4]),
+        tensor("layers.1.up.weight", "F8_E5M2", &[2, 2], vec![0; 4]),
+    ];
+    fs::create_dir(scene.path("run")).unwrap();
+    written::save(&scene.path("run/model.safetensors"), &tensors);
+    scene.refused("to a model", &["--to", "hf", "--dtype", "bf16"]);
+    scene.refused("to a universal folder", &["--dtype", "bf16"]);
+    let ended = ucl(&["convert", &scene.typed("run"), &scene.typed("out"), "--to", "hf"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    insta::assert_snapshot!(scene.said());
+}
+
+#[test]
+fn an_adapter_is_no_model() {
+    let mut scene = Scene::empty();
+    scene.write("run/adapter_config.json", "{}");
+    let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    let tensors = [(name.to_owned(), "F32", vec![2, 2], vec![0; 16])];
+    written::save(&scene.path("run/adapter_model.safetensors"), &tensors);
+    scene.refused("as it is", &["--to", "hf"]);
+    let (run, universal, out) = (scene.typed("run"), scene.typed("universal"), scene.typed("out"));
+    let ended = ucl(&["convert", &run, &universal]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    scene.refused_as("by way of a universal folder", &["convert", &universal, &out, "--to", "hf"]);
+    insta::assert_snapshot!(scene.said());
+}
+
+/// A view that was typed counts, also where no spec knows the source.
+#[test]
+fn views_of_what_no_spec_knows() {
+    let mut scene = Scene::fixture("ds-z1-buffer-tied-dp2-bf16");
+    for view in ["hf5", "hff", "megatron"] {
+        scene.refused(view, &["--to", "hf", "--view", view]);
+    }
+    let mut universal = folder("hf-llama-fp32");
+    let (run, stored) = (universal.typed("run"), universal.typed("stored"));
+    let ended = ucl(&["convert", &run, &stored]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    let out = universal.typed("out");
+    let typed = ["convert", &stored, &out, "--to", "hf", "--view", "stored"];
+    universal.refused_as("names of a universal folder", &typed);
+    insta::assert_snapshot!(scene.said() + &universal.said());
+}
+
 /// Copies that differ stop the run, and nothing is left.
 #[test]
 fn copies_that_differ() {
@@ -113,5 +166,14 @@ fn a_config_that_cannot_be_read() {
     let other = scene.typed("other");
     fs::remove_file(scene.path(CONFIG)).unwrap();
     scene.refused("--config without one", &["--to", "hf", "--config", &other]);
+    fs::copy(fixture("hf-llama-fp32/hf/config.json"), scene.path("other/config.json")).unwrap();
+    let run = scene.typed("run");
+    let given = ["convert", &run, &other, "--to", "hf", "--overwrite", "--config", &other];
+    scene.refused_as("--config is replaced", &given);
+    fs::create_dir_all(scene.path("other/model")).unwrap();
+    fs::rename(scene.path("other/config.json"), scene.path("other/model/config.json")).unwrap();
+    let model = scene.typed("other/model");
+    let given = ["convert", &run, &other, "--to", "hf", "--overwrite", "--config", &model];
+    scene.refused_as("--config is inside of what is replaced", &given);
     insta::assert_snapshot!(scene.said());
 }

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Stop, of_problem};
 use crate::show;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use ucl_formats::carry::carried_bytes;
 use ucl_formats::huggingface::{changed, model_files};
 use ucl_formats::inventory::Carried;
@@ -19,43 +19,36 @@ const LISTED: usize = 4;
 type Files = Result<Vec<(String, Vec<u8>)>, Box<dyn Error + Send + Sync>>;
 
 /// Files to make beside the tensors.
-pub(crate) struct Beside<'a> {
-    /// What the checkpoint carries, by its place in the target.
-    carried: Vec<(String, &'a Carried)>,
-    /// Files of `--config`, likewise.
-    copied: Vec<(String, PathBuf)>,
+pub(crate) struct Beside {
+    /// What goes along, by its place in the target.
+    carried: Vec<(String, Carried)>,
     /// What is not copied but made.
     made: Vec<(String, Vec<u8>)>,
     lossy: Vec<String>,
     notes: Vec<String>,
 }
 
-impl<'a> Beside<'a> {
+impl Beside {
     /// What a checkpoint carries, and the model's files in the folder of `--config`, which count before
     /// those of the same names that the checkpoint has.
-    pub(crate) fn of(plan: &Plan<'a>, config: Option<&Path>) -> Result<Beside<'a>, Stop> {
+    pub(crate) fn of(plan: &Plan<'_>, config: Option<&Path>) -> Result<Beside, Stop> {
         let format = plan.target.format;
-        let mut beside = Beside {
-            carried: Vec::new(),
-            copied: Vec::new(),
-            made: Vec::new(),
-            lossy: Vec::new(),
-            notes: Vec::new(),
-        };
+        let mut beside =
+            Beside { carried: Vec::new(), made: Vec::new(), lossy: Vec::new(), notes: Vec::new() };
         let given = config.map(model_files).unwrap_or_default();
         let (mut left_out, mut replaced) = (Vec::new(), Vec::new());
         for carried in &plan.bound.inventory.carried {
             match format.place(&carried.name) {
-                _ if given.contains(&carried.name) => replaced.push(carried.name.as_str()),
-                Some(place) => beside.carried.push((place, carried)),
+                _ if given.iter().any(|file| file.name == carried.name) => {
+                    replaced.push(carried.name.as_str())
+                }
+                Some(place) => beside.carried.push((place, carried.clone())),
                 None => left_out.push(carried.name.as_str()),
             }
         }
-        if let Some(folder) = config {
-            let placed =
-                given.iter().filter_map(|name| Some((format.place(name)?, folder.join(name))));
-            beside.copied.extend(placed);
-        }
+        let given_config = given.iter().any(|file| file.name == CONFIG);
+        let placed = given.into_iter().filter_map(|file| Some((format.place(&file.name)?, file)));
+        beside.carried.extend(placed);
         if !left_out.is_empty() {
             let files = show::count(left_out.len() as u64, "file");
             let more = left_out.len().saturating_sub(LISTED);
@@ -73,39 +66,35 @@ impl<'a> Beside<'a> {
             ));
         }
         if format == Format::HuggingFace {
-            beside.config(plan)?;
+            beside.config(plan, given_config)?;
         }
         Ok(beside)
     }
 
-    /// Makes the config of what is written, if it is another than that of the source.
-    fn config(&mut self, plan: &Plan<'_>) -> Result<(), Stop> {
-        let copied = self.copied.iter().position(|(name, _)| name == CONFIG);
-        let carried = self.carried.iter().position(|(name, _)| name == CONFIG);
-        let path = match (copied, carried) {
-            (Some(at), _) => &self.copied[at].1,
-            (None, Some(at)) => &self.carried[at].1.source,
-            (None, None) => {
-                self.notes.push(format!(
-                    "{CONFIG} is missing, and `from_pretrained` needs one: --config DIR takes it from the folder of the model that was trained"
-                ));
-                return Ok(());
-            }
+    /// Makes the config of what is written, if it is another than that of the source. `given` says that
+    /// it is that of `--config`.
+    fn config(&mut self, plan: &Plan<'_>, given: bool) -> Result<(), Stop> {
+        let Some(at) = self.carried.iter().position(|(name, _)| name == CONFIG) else {
+            self.notes.push(format!(
+                "{CONFIG} is missing, and `from_pretrained` needs one: --config DIR takes it from the folder of the model that was trained"
+            ));
+            return Ok(());
         };
-        let changes = plan.config_changes();
+        let changes = plan.config_changes(given);
         if changes.is_empty() {
             return Ok(());
         }
-        let unread = |error: String| -> Stop {
-            Failure::one(of_problem(&Problem::new(path, format!("it can't be read: {error}."))))
-                .into()
+        let source = &self.carried[at].1;
+        let wrong = |problem: Problem| -> Stop { Failure::one(of_problem(&problem)).into() };
+        let unread = |error: &dyn std::fmt::Display| {
+            wrong(Problem::new(&source.source, format!("it can't be read: {error}")))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
+        let text = carried_bytes(source).map_err(wrong)?;
+        let text = String::from_utf8(text).map_err(|error| unread(&error))?;
         let values: Vec<_> =
             changes.iter().map(|change| (change.key.clone(), change.value.clone())).collect();
-        let text = changed(&text, &values).map_err(|error| unread(error.to_string()))?;
-        self.copied.retain(|(name, _)| name != CONFIG);
-        self.carried.retain(|(name, _)| name != CONFIG);
+        let text = changed(&text, &values).map_err(|error| unread(&error))?;
+        self.carried.remove(at);
         self.made.push((CONFIG.to_owned(), text.into_bytes()));
         self.notes.extend(changes.iter().map(said));
         Ok(())
@@ -120,9 +109,8 @@ impl<'a> Beside<'a> {
     /// Their paths in the target, sorted.
     pub(crate) fn names(&self) -> Vec<&str> {
         let carried = self.carried.iter().map(|(name, _)| name);
-        let copied = self.copied.iter().map(|(name, _)| name);
         let made = self.made.iter().map(|(name, _)| name);
-        let mut names: Vec<&str> = carried.chain(copied).chain(made).map(String::as_str).collect();
+        let mut names: Vec<&str> = carried.chain(made).map(String::as_str).collect();
         names.sort_unstable();
         names
     }
@@ -132,11 +120,6 @@ impl<'a> Beside<'a> {
         let mut files = Vec::new();
         for (name, carried) in &self.carried {
             files.push((name.clone(), carried_bytes(carried)?));
-        }
-        for (name, path) in &self.copied {
-            let bytes =
-                std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            files.push((name.clone(), bytes));
         }
         files.extend(self.made.iter().cloned());
         Ok(files)

@@ -7,6 +7,7 @@ use crate::{show, spec};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use ucl_formats::huggingface::read_config;
 use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
@@ -151,15 +152,26 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
         if target.format == Format::HuggingFace {
+            if self.inventory().is_adapter() {
+                return Err(refuse(
+                    "adapter_config.json says that these are the weights of an adapter, not of a model",
+                    "merge them into their model (peft: `merge_and_unload`) and convert what it saves; `--to universal` keeps their tensors as they are",
+                ));
+            }
             let own_view =
                 matches!(&target.naming, Naming::View(name) if self.is_of_transformers(name));
             if !own_view && matches!(target.naming, Naming::View(_)) {
                 self.known_view(&target.naming)?;
                 return Err(not_of_transformers());
             }
+            let own = target.naming == Naming::Stored && self.stores_names_of_transformers();
+            // What no spec knows keeps its names, unless others were asked for.
+            let of_default =
+                matches!(&target.naming, Naming::View(name) if name == HUGGING_FACE_VIEW);
             match self.bind(&target.naming, session) {
-                Ok(bound) if own_view => return planned(bound, target),
-                Err(stop) if own_view && !self.is_unknown() => return Err(stop),
+                Ok(bound) if own_view || own => return planned(bound, target),
+                Err(stop) if own => return Err(stop),
+                Err(stop) if own_view && !(of_default && self.is_unknown()) => return Err(stop),
                 _ if !own_view && !self.is_unknown() => return Err(not_of_transformers()),
                 _ => target.naming = Naming::Universal,
             }
@@ -173,6 +185,13 @@ impl Opened {
         let views = self.programs.iter().filter_map(|program| program.views.get(name));
         name == HUGGING_FACE_VIEW
             || views.into_iter().any(|view| view.ancestors.iter().any(|a| a == HUGGING_FACE_VIEW))
+    }
+
+    /// Whether the stored names are those of a Hugging Face folder.
+    fn stores_names_of_transformers(&self) -> bool {
+        let manifest = self.inventory().universal.as_ref();
+        let kept = |view: &str| view == "stored" || self.is_of_transformers(view);
+        self.inventory().is_of_hugging_face() && manifest.is_none_or(|made| kept(&made.view))
     }
 
     /// Whether no spec claims the names, and none was named.
@@ -358,19 +377,7 @@ pub(crate) fn readings(differences: &[Difference], views: &[String]) -> Vec<Stri
 
 /// `config.json` of a folder that the user named.
 pub(crate) fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
-    let path = folder.join("config.json");
-    let wrong = |message: String| -> Stop {
-        of_problem(
-            &Problem::new(&path, message)
-                .help("--config names a folder with the model's config.json"),
-        )
-        .into()
-    };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| wrong(format!("it can't be read: {error}.")))?;
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(config)) => Ok(config),
-        Ok(_) => Err(wrong("it is not a JSON object.".to_owned())),
-        Err(error) => Err(wrong(format!("it is not JSON: {error}."))),
-    }
+    read_config(&folder.join("config.json")).map_err(|problem| {
+        of_problem(&problem.help("--config names a folder with the model's config.json")).into()
+    })
 }

@@ -24,6 +24,24 @@ pub fn apart(source: &Path, destination: &Path) -> Result<(), Problem> {
     Err(Problem::new(destination, how).help(help))
 }
 
+/// Whether writing to a destination leaves a folder whole that files are taken from beside the source.
+///
+/// # Errors
+/// The folder is the destination, or lies inside of it.
+pub fn spared(folder: &Path, destination: &Path) -> Result<(), Problem> {
+    let (Ok(folder), Some(target)) = (folder.canonicalize(), resolved(destination)) else {
+        return Ok(());
+    };
+    let how = if target == folder {
+        "its config is taken from there"
+    } else if folder.starts_with(&target) {
+        "the folder that its config is taken from lies inside of it"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(destination, how).help("Name another folder: this one would be replaced."))
+}
+
 /// The path without links, also if it does not exist yet in a folder that does.
 fn resolved(path: &Path) -> Option<PathBuf> {
     if let Ok(whole) = path.canonicalize() {

@@ -47,6 +47,12 @@ pub struct Inventory {
     pub universal: Option<crate::universal::Manifest>,
 }
 
+/// How the kind of a Hugging Face folder begins.
+pub(crate) const HUGGING_FACE: &str = "Hugging Face ";
+
+/// How the kind of an adapter's folder begins.
+pub(crate) const ADAPTER: &str = "Hugging Face adapter, ";
+
 /// An index into [`Inventory::files`].
 pub type FileId = u32;
 
@@ -125,6 +131,23 @@ pub enum Data {
     },
     /// In runs of the row-major order, ascending; what no run holds is not stored.
     Runs(Vec<Run>),
+}
+
+impl Inventory {
+    /// Whether it is a Hugging Face folder, or a universal folder that was made of one.
+    pub fn is_of_hugging_face(&self) -> bool {
+        self.framework == Framework::HuggingFace || self.origin().starts_with(HUGGING_FACE)
+    }
+
+    /// Whether its tensors are an adapter's, which is no model without the one that it was made for.
+    pub fn is_adapter(&self) -> bool {
+        self.origin().starts_with(ADAPTER)
+    }
+
+    /// The kind of what was read, or of what a universal folder was made of.
+    fn origin(&self) -> &str {
+        self.universal.as_ref().map_or(&self.kind, |manifest| &manifest.source.kind)
+    }
 }
 
 /// The strides of a tensor without holes, in elements.

@@ -18,7 +18,7 @@ pub mod torch;
 pub mod universal;
 pub mod verify;
 
-pub use apart::apart;
+pub use apart::{apart, spared};
 pub use inventory::{Inventory, Problem, Stored, Survey};
 pub use survey::survey;
 pub use target::Format;

@@ -1,15 +1,13 @@
 //! From a path to an inventory: finds out what lies there and lets its reader read it.
 
-use crate::huggingface::model_files;
-use crate::inventory::{Carried, Problem, Survey};
+use crate::huggingface::{model_files, other_entries, read_config};
+use crate::inventory::{Problem, Survey};
 use crate::locate::{Kind, Located, locate};
 use crate::{deepspeed, plain, universal};
-use serde_json::Value;
-use std::fs;
 use std::path::Path;
 
-/// A `config.json` is never larger, in bytes.
-const LARGEST_CONFIG: u64 = 16 << 20;
+/// How many names a note lists.
+const LISTED: usize = 8;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
 pub fn survey(path: &Path) -> Survey {
@@ -60,11 +58,27 @@ fn accompany(located: &Located, survey: &mut Survey) {
         _ => located.config.as_deref().and_then(Path::parent),
     };
     let Some(folder) = folder else { return };
-    survey.inventory.carried.extend(model_files(folder).into_iter().map(|name| Carried {
-        source: folder.join(&name),
-        name,
-        without: Vec::new(),
-    }));
+    let files = model_files(folder);
+    let mut others = other_entries(folder, &files);
+    if located.kind != Kind::Weights {
+        // Beside a step lie what points at it, DeepSpeed's script, and other steps.
+        let of_run = ["latest", "zero_to_fp32.py"];
+        others.retain(|name| !of_run.contains(&name.as_str()) && folder.join(name).is_file());
+    }
+    if folder != located.root || located.kind == Kind::Weights {
+        survey.inventory.notes.extend(not_taken(others));
+    }
+    survey.inventory.carried.extend(files);
+}
+
+/// Says what lies beside a model and is not the model's.
+fn not_taken(mut others: Vec<String>) -> Option<String> {
+    let more = others.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    others.truncate(LISTED);
+    let listed = others.join(", ");
+    (!others.is_empty())
+        .then(|| format!("Not taken along, as it is not the model's: {listed}{more}."))
 }
 
 /// A kind that is known and not read yet.
@@ -79,19 +93,8 @@ fn unread(root: &Path, what: &str, help: &str) -> Survey {
 /// Reads the `config.json` that goes with a checkpoint.
 fn configure(located: &Located, survey: &mut Survey) {
     let Some(path) = &located.config else { return };
-    let problem = |message: String| {
-        Problem::new(path, message).help("Move it away if it is not the model's.")
-    };
-    let read = || {
-        let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
-        if bytes > LARGEST_CONFIG {
-            return Err(format!("it has {bytes} bytes, too many for a config"));
-        }
-        let text = fs::read(path).map_err(|error| error.to_string())?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
-    };
-    match read() {
-        Ok(Value::Object(config)) => {
+    match read_config(path) {
+        Ok(config) => {
             survey.inventory.documents.insert("config".to_owned(), config);
             let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
             survey
@@ -99,7 +102,8 @@ fn configure(located: &Located, survey: &mut Survey) {
                 .notes
                 .push(format!("config.json was read from {}.", folder.to_string_lossy()));
         }
-        Ok(_) => survey.problems.push(problem("it is not a JSON object".to_owned())),
-        Err(message) => survey.problems.push(problem(format!("it can't be read: {message}"))),
+        Err(problem) => {
+            survey.problems.push(problem.help("Move it away if it is not the model's."));
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use ucl_formats::Format;
 use ucl_formats::huggingface::torch_name;
 use ucl_ir::Document;
+use ucl_tensor::DType;
 
 /// The view that a folder is written in, if no other is asked for.
 pub const VIEW: &str = "hf";
@@ -33,14 +34,19 @@ pub struct ConfigChange {
 
 impl Plan<'_> {
     /// What `config.json` has to say otherwise: the type of the weights, where it says one, and whether
-    /// the head is tied. Empty where there is no config.
-    pub fn config_changes(&self) -> Vec<ConfigChange> {
+    /// the head is tied. Empty where there is no config. `given` says that the config is not the
+    /// source's own.
+    pub fn config_changes(&self, given: bool) -> Vec<ConfigChange> {
         let Some(config) = self.bound.inventory.documents.get("config") else { return Vec::new() };
         let change = |key: &str, value: Value| {
             let was = config.get(key).cloned();
             (was.as_ref() != Some(&value)).then(|| ConfigChange { key: key.to_owned(), was, value })
         };
-        let dtype = self.first_dtype();
+        let said: Vec<&str> = ["dtype", "torch_dtype"]
+            .iter()
+            .filter_map(|key| config.get(*key).and_then(Value::as_str))
+            .collect();
+        let dtype = self.new_dtype(given, &said);
         let dtypes = ["dtype", "torch_dtype"].into_iter().filter(|key| {
             config.get(*key).and_then(Value::as_str).is_some_and(|said| said != "auto")
         });
@@ -52,12 +58,34 @@ impl Plan<'_> {
         changes
     }
 
-    /// The type that transformers calls the model's: that of its first floats.
-    fn first_dtype(&self) -> Option<&'static str> {
+    /// What the config has to say of the type of the weights, if that is not what it says: where they
+    /// were cast, or where it is the config of other weights.
+    ///
+    /// transformers calls a model's type that of its first floats. Those of one byte have scales
+    /// beside them, and the type that a config says is that of what they stand for.
+    fn new_dtype(&self, given: bool, said: &[&str]) -> Option<&'static str> {
+        let own_types = self.own_types();
         let tensors = self.tensors().iter().zip(&self.item_of);
-        let floats = tensors.filter(|(tensor, _)| tensor.dtype.is_float());
+        let floats = tensors.filter(|(tensor, _)| is_wide(tensor.dtype));
+        let cast = floats
+            .clone()
+            .any(|(tensor, item)| own_types[*item].is_some_and(|own| own != tensor.dtype));
+        let cast = cast && self.target.dtype.is_some();
+        if !cast && (self.bound.spec.is_none() || !given && self.of_these_weights(said)) {
+            return None;
+        }
         let (first, _) = floats.min_by_key(|(_, item)| **item)?;
         torch_name(first.dtype)
+    }
+
+    /// Whether the source's config was written with its weights. A universal folder keeps a config as
+    /// it was, and may have been cast when it was made.
+    fn of_these_weights(&self, said: &[&str]) -> bool {
+        let inventory = self.bound.inventory;
+        let is_said = |dtype| torch_name(dtype).is_some_and(|name| said.contains(&name));
+        inventory.is_of_hugging_face()
+            && (inventory.universal.is_none()
+                || self.tensors().iter().any(|tensor| is_said(tensor.dtype)))
     }
 
     /// Whether the config says that the head is tied.
@@ -104,6 +132,11 @@ impl Plan<'_> {
         let major = version.and_then(|version| version.split('.').next()?.parse::<u64>().ok());
         major.is_some_and(|major| major >= 5)
     }
+}
+
+/// Whether a type is one of floats that need no scales beside them.
+fn is_wide(dtype: DType) -> bool {
+    dtype.is_float() && dtype.size_bytes() > 1
 }
 
 /// A place in the order of saving: the name in memory, and the number of the part of that tensor.

@@ -8,6 +8,7 @@
 
 mod algebra;
 mod bind;
+mod cast;
 mod cover;
 mod document;
 mod explain;

@@ -2,6 +2,7 @@
 
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
+use crate::cast::castable;
 use crate::cover::Cover;
 use crate::params::Param;
 use crate::step::{signed, strided};
@@ -65,6 +66,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// What cannot be written, or would be lost; names the tensor and the first element.
     pub fn new(bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Vec<Diagnostic>> {
+        castable(&bound, &target)?;
         let items = items(&bound, &target.naming)?;
         let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
         let mut plan = Plan {

@@ -130,7 +130,7 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
             listed.join(", ")
         ),
     )
-    .help("they may have been frozen and left out when it was saved; `--to universal --view stored` writes what there is")
+    .help("they may have been frozen and left out when it was saved, or it is a base model that never had a head; `--view stored` writes what there is, with `--to universal` or, where the names are Hugging Face's, with `--to hf`")
 }
 
 fn universal(bound: &Bound<'_>) -> Vec<Item> {

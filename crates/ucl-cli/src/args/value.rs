@@ -73,10 +73,10 @@ fn size_of(text: &str, how: &str) -> Result<(String, u64), String> {
     }
 }
 
-/// `bf16`, `fp32`, `F32`.
+/// `bf16`, `fp32`, `F32`. Floats of one byte need scales, which a cast does not make.
 pub(super) fn dtype(text: &str) -> Result<DType, String> {
     DType::parse(text)
-        .filter(|dtype| dtype.is_float())
+        .filter(|dtype| dtype.is_float() && dtype.size_bytes() > 1)
         .ok_or_else(|| "write a type of weights: `fp32`, `bf16`, `fp16`".to_owned())
 }
 

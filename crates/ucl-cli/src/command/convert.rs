@@ -21,6 +21,10 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     let options = target::options(&args.run, args.overwrite);
     let apart = ucl_formats::apart(&args.checkpoint, &args.destination);
     apart.map_err(|problem| of_problem(&problem))?;
+    if let Some(folder) = &args.source.config {
+        let spared = ucl_formats::spared(folder, &args.destination);
+        spared.map_err(|problem| of_problem(&problem))?;
+    }
     let opened = Opened::new(&args.checkpoint, &args.source)?;
     opened.sound()?;
     let plan = opened.plan(target, session)?;

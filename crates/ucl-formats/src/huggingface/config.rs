@@ -1,9 +1,13 @@
 //! `config.json`: a few values change, the rest stays as it was written.
 
+use crate::inventory::Problem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 use ucl_tensor::DType;
 
 /// What torch and configs call an element type; `None` for what no model is held in.
@@ -19,6 +23,59 @@ pub fn torch_name(dtype: DType) -> Option<&'static str> {
         DType::F8E5M2Fnuz => "float8_e5m2fnuz",
         _ => return None,
     })
+}
+
+/// A `config.json` is never larger, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads a `config.json`.
+///
+/// # Errors
+/// The file can't be read, is too large, or holds no JSON object.
+pub fn read_config(path: &Path) -> Result<Map<String, Value>, Problem> {
+    let wrong = |message: String| Problem::new(path, message);
+    let unread = |error: &dyn std::fmt::Display| wrong(format!("it can't be read: {error}"));
+    let bytes = fs::metadata(path).map_err(|error| unread(&error))?.len();
+    if bytes > LARGEST {
+        return Err(unread(&format!("it has {bytes} bytes, too many for a config")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| unread(&error))?;
+    match serde_json::from_str(&spelled(&text, |_| "null".to_owned())) {
+        Ok(Value::Object(config)) => Ok(config),
+        Ok(_) => Err(wrong("it is not a JSON object".to_owned())),
+        Err(error) => Err(unread(&error)),
+    }
+}
+
+/// Python's json writes numbers that JSON does not know.
+const NOT_FINITE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
+/// The text with others for such numbers, which stand outside of its strings.
+fn spelled(text: &str, other: impl Fn(&str) -> String) -> Cow<'_, str> {
+    if !NOT_FINITE.iter().any(|number| text.contains(number)) {
+        return Cow::Borrowed(text);
+    }
+    let mut made = String::with_capacity(text.len());
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(letter) = rest.chars().next() {
+        let number = NOT_FINITE.iter().find(|number| !quoted && rest.starts_with(**number));
+        let taken = match (number, letter) {
+            (Some(number), _) => {
+                made.push_str(&other(number));
+                number.len()
+            }
+            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, _) => {
+                quoted ^= letter == '"';
+                letter.len_utf8()
+            }
+        };
+        if number.is_none() {
+            made.push_str(&rest[..taken]);
+        }
+        rest = &rest[taken..];
+    }
+    Cow::Owned(made)
 }
 
 /// The text of a config with other values for some keys. A key that it lacks is added at its end; every
@@ -48,8 +105,10 @@ pub fn changed(text: &str, values: &[(String, Value)]) -> Result<String, serde_j
 
 /// The keys of an object, and where the text of each value is.
 fn places(text: &str) -> Result<Vec<(String, Range<usize>)>, serde_json::Error> {
+    // Every place stays where it is in the text that was given.
+    let text = &*spelled(text, |number| "1".repeat(number.len()));
     // All that follows relies on this: it is a whole object.
-    serde_json::from_str::<serde_json::Map<String, Value>>(text)?;
+    serde_json::from_str::<Map<String, Value>>(text)?;
     let mut places = Vec::new();
     let mut at = text.find('{').map_or(0, |brace| brace + 1);
     loop {
@@ -117,6 +176,17 @@ mod tests {
     #[test]
     fn the_last_of_two_counts_as_it_does_for_readers() {
         assert_eq!(with(r#"{"a":1,"a":2}"#, "a", json!(3)), r#"{"a":1,"a":3}"#);
+    }
+
+    #[test]
+    fn numbers_that_python_alone_knows() {
+        let text =
+            r#"{"a": NaN, "b": "NaN \" Infinity", "c": [-Infinity, {"d": Infinity}], "e": 1}"#;
+        let read: Value = serde_json::from_str(&spelled(text, |_| "null".to_owned())).unwrap();
+        let expected = json!({"a": null, "b": "NaN \" Infinity", "c": [null, {"d": null}], "e": 1});
+        assert_eq!(read, expected);
+        assert_eq!(with(text, "e", json!(2)), text.replace("\"e\": 1", "\"e\": 2"));
+        assert_eq!(with(text, "a", json!(2)), text.replace("\"a\": NaN", "\"a\": 2"));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The files of a model beside its weights: they go along with it.
 
+use super::config::read_config;
+use crate::inventory::Carried;
+use crate::plain::is_weight_file;
 use std::fs;
 use std::path::Path;
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -16,6 +19,7 @@ const NAMES: [&str; 21] = [
     "vocab.txt",
     "merges.txt",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
     "tiktoken.model",
     "tekken.json",
@@ -27,30 +31,59 @@ const NAMES: [&str; 21] = [
     "quantize_config.json",
 ];
 
+/// Where transformers puts the chat templates after the first.
+const TEMPLATES: &str = "additional_chat_templates";
+
+/// Configs that may say that a model has code of its own.
+const SAY_CODE: [&str; 4] =
+    ["config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"];
+
 /// Whether a file belongs to the model: its config, tokenizer, licence, or its code, which is copied
 /// and never run. A model card (`README.md`) tells of the checkpoint that was converted, so it does not.
 pub fn is_model_file(name: &str) -> bool {
+    if let Some((folder, name)) = name.split_once('/') {
+        return folder == TEMPLATES && !name.contains('/') && name.ends_with(".jinja");
+    }
     let licence = ["LICENSE", "LICENCE", "NOTICE", "USE_POLICY"];
+    let end = |end: &str| name.ends_with(end);
     NAMES.contains(&name)
-        || (name.ends_with(".py") && !name.contains('/'))
-        || (!name.contains('/') && licence.iter().any(|start| name.starts_with(start)))
+        || end(".py")
+        || end(".tiktoken")
+        || (!is_weight_file(name) && licence.iter().any(|start| name.starts_with(start)))
 }
 
-/// The names of the model's files in a folder, sorted; none if it cannot be read. Code is among them
-/// only where the config says that the model has code of its own: other scripts are a user's.
-pub fn model_files(folder: &Path) -> Vec<String> {
-    let own_code = || {
-        let text = fs::read(folder.join("config.json")).unwrap_or_default();
-        let config: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        config.get("auto_map").is_some()
+/// The model's files in a folder, sorted by name; none if it cannot be read. Code is among them
+/// only where a config says that the model has code of its own: other scripts are a user's.
+pub fn model_files(folder: &Path) -> Vec<Carried> {
+    let says_code = |name: &&str| {
+        read_config(&folder.join(name)).is_ok_and(|config| config.contains_key("auto_map"))
     };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> =
-        names.filter(|name| is_model_file(name) && folder.join(name).is_file()).collect();
-    if names.iter().any(|name| name.ends_with(".py")) && !own_code() {
+    let mut names = entries(folder);
+    let templates = entries(&folder.join(TEMPLATES));
+    names.extend(templates.into_iter().map(|name| format!("{TEMPLATES}/{name}")));
+    names.retain(|name| is_model_file(name) && folder.join(name).is_file());
+    if names.iter().any(|name| name.ends_with(".py")) && !SAY_CODE.iter().any(says_code) {
         names.retain(|name| !name.ends_with(".py"));
     }
     names.sort();
+    let carried = |name: String| Carried { source: folder.join(&name), name, without: Vec::new() };
+    names.into_iter().map(carried).collect()
+}
+
+/// What else lies in a folder of a model, sorted: neither weights nor the model's files. Hidden
+/// entries are not counted.
+pub(crate) fn other_entries(folder: &Path, files: &[Carried]) -> Vec<String> {
+    let taken = |name: &String| {
+        let below = format!("{name}/");
+        files.iter().any(|file| file.name == *name || file.name.starts_with(&below))
+    };
+    let mut names = entries(folder);
+    names.retain(|name| !name.starts_with('.') && !is_weight_file(name) && !taken(name));
+    names.sort();
     names
+}
+
+fn entries(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

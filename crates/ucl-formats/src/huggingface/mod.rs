@@ -6,6 +6,7 @@ mod config;
 mod files;
 mod write;
 
-pub use config::{changed, torch_name};
+pub use config::{changed, read_config, torch_name};
+pub(crate) use files::other_entries;
 pub use files::{is_model_file, model_files};
 pub(crate) use write::files;

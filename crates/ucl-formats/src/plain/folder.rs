@@ -2,7 +2,7 @@
 
 use super::index::{Index, misplaced, read_index};
 use super::{forget_format, read};
-use crate::inventory::{Data, Framework, Problem, Survey};
+use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
 use indexmap::{IndexMap, IndexSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -29,8 +29,9 @@ pub fn survey_folder(root: &Path) -> Survey {
             return survey;
         }
     };
-    let hugging_face =
-        names.iter().any(|name| name == "config.json" || name.starts_with("adapter_config"));
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let adapter = has("adapter_config.json") && !has("config.json");
+    let hugging_face = has("config.json") || adapter;
     survey.inventory.framework =
         if hugging_face { Framework::HuggingFace } else { Framework::Files };
     let safe = names.iter().any(|name| name.contains(".safetensors"));
@@ -45,7 +46,11 @@ pub fn survey_folder(root: &Path) -> Survey {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
     let format = if safe { "safetensors" } else { "torch files" };
-    let framework = if hugging_face { "Hugging Face " } else { "" };
+    let framework = match (adapter, hugging_face) {
+        (true, _) => ADAPTER,
+        (false, true) => HUGGING_FACE,
+        (false, false) => "",
+    };
     survey.inventory.kind = match files.len() {
         1 => format!("{framework}{format}"),
         count => format!("{framework}{format}, {count} files"),
