@@ -18,6 +18,9 @@ fn folder(name: &str) -> Scene {
     scene
 }
 
+/// A change of a JSON file.
+type Edit = fn(&mut Value);
+
 /// Changes a JSON file.
 fn change(scene: &Scene, name: &str, edit: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(scene.path(name)).unwrap()).unwrap();
@@ -28,7 +31,7 @@ fn change(scene: &Scene, name: &str, edit: impl FnOnce(&mut Value)) {
 #[test]
 fn an_index_that_does_not_tell_the_truth() {
     let mut said = String::new();
-    let edits: [(&str, fn(&mut Value)); 4] = [
+    let edits: [(&str, Edit); 4] = [
         ("a tensor in the other file", |index| {
             let second = "model-00002-of-00002.safetensors";
             index["weight_map"]["model.embed_tokens.weight"] = json!(second);

@@ -12,3 +12,4 @@ mod huggingface;
 mod model;
 mod place;
 mod scene;
+mod sizes;

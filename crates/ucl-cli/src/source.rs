@@ -12,8 +12,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Target, bind,
-    recognise, with_universal_view,
+    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Sure, Target,
+    bind, recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -196,7 +196,7 @@ impl Opened {
 
     /// Whether no spec claims the names, and none was named.
     fn is_unknown(&self) -> bool {
-        let asked = self.said.view.is_some() || self.said.model.is_some();
+        let asked = self.said.view.is_some() || self.said.named;
         let found = self.recognise(&Naming::Universal);
         !asked && found.fits.is_empty() && found.near.is_empty()
     }
@@ -250,6 +250,13 @@ impl Opened {
         self.kind() + &what
     }
 
+    /// The first line of what converts: what was recognised, how surely and why.
+    pub(crate) fn recognised(&self, bound: &Bound<'_>) -> String {
+        let sure = bound.sure.as_ref().map(certainty);
+        let sure = sure.map(|(how, why)| format!(" · {how}: {why}")).unwrap_or_default();
+        self.headline(Some(bound)) + &sure
+    }
+
     /// What wrote it: kind, mesh, step.
     pub(crate) fn kind(&self) -> String {
         let inventory = self.inventory();
@@ -268,6 +275,7 @@ impl Opened {
     pub(crate) fn json(&self, bound: Option<&Bound<'_>>) -> Value {
         let inventory = self.inventory();
         let spec = bound.and_then(|bound| bound.spec);
+        let sure = bound.and_then(|bound| bound.sure.as_ref()).map(certainty);
         json!({
             "path": inventory.root,
             "kind": inventory.kind,
@@ -278,7 +286,25 @@ impl Opened {
             "model": spec.map(|(program, _)| &program.model.name),
             "view": spec.map(|(_, view)| &view.name),
             "layout": bound.and_then(|bound| bound.layout.as_ref()),
+            "certainty": sure.as_ref().map(|(how, _)| how),
+            "why": sure.as_ref().map(|(_, why)| why),
         })
+    }
+}
+
+/// How sure it is which model this is, and why: `certain`, and a sentence.
+pub(crate) fn certainty(sure: &Sure) -> (&'static str, String) {
+    match sure {
+        Sure::Named => ("certain", "--spec names it".to_owned()),
+        Sure::Carried => ("certain", "the folder carries its spec".to_owned()),
+        Sure::Type(name) => {
+            ("certain", format!("config.json says model_type \"{}\"", show::name(name)))
+        }
+        Sure::Fits(1) => ("likely", "the one name and shape fits; no document says so".to_owned()),
+        Sure::Fits(names) => (
+            "likely",
+            format!("all {} names and shapes fit; no document says so", show::number(*names)),
+        ),
     }
 }
 

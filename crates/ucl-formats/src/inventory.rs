@@ -152,9 +152,10 @@ impl Inventory {
 
 /// The strides of a tensor without holes, in elements.
 pub fn row_major(shape: &[u64]) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1_i64; shape.len()];
     for dim in (1..shape.len()).rev() {
-        strides[dim - 1] = strides[dim] * shape[dim].max(1) as i64;
+        // A tensor without elements may name any extents.
+        strides[dim - 1] = strides[dim].wrapping_mul(shape[dim].max(1) as i64);
     }
     strides
 }

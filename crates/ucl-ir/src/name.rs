@@ -134,6 +134,9 @@ fn accept(dim: &str, plus: u64, value: u64, is_count: bool, captures: &mut Vec<C
     }
 }
 
+/// A larger number in a name is no index.
+const LARGEST: u64 = u32::MAX as u64;
+
 /// The decimal number at the start of `text`, and what follows it.
 fn number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -141,7 +144,8 @@ fn number(text: &str) -> Option<(u64, &str)> {
     if digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
         return None;
     }
-    Some((digits.parse().ok()?, &text[end..]))
+    let number = digits.parse().ok().filter(|number| *number <= LARGEST)?;
+    Some((number, &text[end..]))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The universal folder's `ucl.json`, from a plan and the digests of what it wrote.
 
-use crate::bind::is_weight;
+use crate::bind::{Own, is_weight};
 use crate::plan::Plan;
-use crate::target::Naming;
+use crate::target::{Item, Naming};
 use crate::work::Work;
 use indexmap::IndexMap;
 use ucl_formats::inventory::{Group, Optimizer, Role};
@@ -79,11 +79,29 @@ impl Plan<'_> {
     /// For each item the type of the model's own weights, where it is stored or was remembered.
     pub(crate) fn own_types(&self) -> Vec<Option<DType>> {
         let remembered = self.remembered();
-        let of = |item| {
-            let own = self.own(item)?;
-            own.dtype.or_else(|| remembered.get(own.name.as_str()).copied())
+        let of = |own: &Own| own.dtype.or_else(|| remembered.get(own.name.as_str()).copied());
+        let common = |item: &Item| {
+            let mut types = self.owns(item).into_iter().filter_map(of);
+            let first = types.next()?;
+            types.try_fold(first, DType::common)
         };
-        self.items.iter().map(of).collect()
+        self.items.iter().map(common).collect()
+    }
+
+    /// What the model itself knows of all that an item is made of.
+    fn owns(&self, item: &Item) -> Vec<&Own> {
+        let of_term = |term: usize| {
+            let param = &self.bound.params[term];
+            let each = &param.dims[..param.each];
+            let in_name = |name: &str| item.unit.iter().any(|unit| unit.0 == name);
+            if each.iter().all(|dim| in_name(&dim.name)) {
+                let own = self.bound.own.get(&(term, item.indices(param)));
+                return own.into_iter().collect::<Vec<_>>();
+            }
+            let all = self.bound.own.iter().filter(|((param, _), _)| *param == term);
+            all.map(|(_, own)| own).collect()
+        };
+        item.terms.iter().flat_map(|term| of_term(*term)).collect()
     }
 
     fn origin(&self) -> Origin {
@@ -106,7 +124,7 @@ impl Plan<'_> {
     }
 
     /// What the model itself knows of an item: by its first term.
-    pub(crate) fn own(&self, item: &crate::target::Item) -> Option<&crate::bind::Own> {
+    pub(crate) fn own(&self, item: &Item) -> Option<&Own> {
         let term = item.terms[0];
         let param = &self.bound.params[term];
         let fixed = param.dims[..param.each]

@@ -178,15 +178,16 @@ impl<'a> Plan<'a> {
 
     /// `own` is the type of the model's own weights.
     fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
-        let first =
-            self.boxes(item, 0..item.shape.iter().product()).into_iter().find_map(|(param, c)| {
-                self.bound
-                    .atlas
-                    .meeting(param, state, &c.bounds)
-                    .next()
-                    .map(|(piece, _)| piece.dtype)
-            });
-        let stored = first.or(own).unwrap_or(DType::F32);
+        let boxes = self.boxes(item, 0..item.shape.iter().product());
+        let pieces = boxes.iter().flat_map(|(param, component)| {
+            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
+            found
+                .filter(|(piece, _)| piece.role != PieceRole::Replica)
+                .map(|(piece, _)| piece.dtype)
+        });
+        // What is put together of several types gets one that holds them all.
+        let common = pieces.reduce(|a, b| a.common(b).unwrap_or(a));
+        let stored = common.or(own).unwrap_or(DType::F32);
         let dtype = match (self.target.dtype, self.target.format) {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,

@@ -47,8 +47,6 @@ pub struct Fit<'a> {
     pub program: &'a Program,
     /// The view.
     pub view: &'a View,
-    /// How it is known that it is this model.
-    pub sure: Sure,
     /// The checkpoint, bound by them.
     pub bound: Bound<'a>,
 }
@@ -122,7 +120,7 @@ pub fn recognise<'a>(
         });
     }
     out.aside_near = aside.near;
-    for fit in &aside.fits {
+    for fit in aside.fits.iter().filter(|fit| fit.bound.missing.is_empty()) {
         let (model, view) = (fit.program.model.name.clone(), fit.view.name.clone());
         let why = format!("fits, but its types are {}", quoted(&fit.program.model.types));
         out.aside.push((model.clone(), view.clone()));
@@ -197,9 +195,9 @@ fn try_view<'a>(
     let mut reasons = Vec::new();
     for layout in layouts {
         match bind_program(program, view, layout, inventory, &said.set) {
-            Ok(bound) => {
-                let sure = types::sure(program, inventory, said);
-                out.fits.push(Fit { program, view, sure, bound });
+            Ok(mut bound) => {
+                bound.sure = Some(types::sure(program, inventory, said));
+                out.fits.push(Fit { program, view, bound });
                 return;
             }
             Err(wrong) => {
@@ -253,7 +251,7 @@ pub fn bind<'a>(
     if !unknown.is_empty() {
         return Err(Refusal::Wrong(unknown));
     }
-    let asked = said.view.is_some() || said.model.is_some();
+    let asked = said.view.is_some() || said.named;
     let cut = ["tp", "ep"].iter().any(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
     let needs_spec = cut || inventory.framework == Framework::MegatronDeepSpeed;
     if *naming == Naming::Stored && !asked && !needs_spec {

@@ -98,6 +98,23 @@ impl DType {
         NAMES.iter().find(|entry| entry.1 == name).map(|entry| entry.0)
     }
 
+    /// The smallest of the usual types that holds the values of both: itself for one and the same, the
+    /// wider of two reals, and `F32` where neither holds the other. `None` where one is no real.
+    pub fn common(self, other: DType) -> Option<DType> {
+        if self == other {
+            return Some(self);
+        }
+        if !self.is_float() || !other.is_float() {
+            return None;
+        }
+        Some(match self.size_bytes().cmp(&other.size_bytes()) {
+            std::cmp::Ordering::Greater => self,
+            std::cmp::Ordering::Less => other,
+            // E4M3 and E5M2, bf16 and fp16.
+            std::cmp::Ordering::Equal => DType::F32,
+        })
+    }
+
     /// Whether values are rounded reals, so that casts between two such types make sense.
     pub fn is_float(self) -> bool {
         matches!(

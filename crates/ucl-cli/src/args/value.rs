@@ -59,12 +59,16 @@ pub(super) fn size_of_dim(text: &str) -> Result<(String, u64), String> {
     size_of(text, "write a size as `k=8`")
 }
 
+/// No dim has more indices, and no axis more ranks.
+const LARGEST: u64 = 1 << 48;
+
 fn size_of(text: &str, how: &str) -> Result<(String, u64), String> {
     let (name, size) = text.split_once('=').ok_or(how)?;
     let size: u64 = size.trim().parse().map_err(|_| how.to_owned())?;
     match (name.trim(), size) {
         ("", _) => Err(how.to_owned()),
         (name, 0) => Err(format!("`{name}` is at least 1")),
+        (name, size) if size > LARGEST => Err(format!("`{name}` is larger than any dim")),
         (name, size) => Ok((name.to_owned(), size)),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
     let mut report = plan.report();
     beside.report(&mut report);
-    session.say(&opened.headline(Some(&plan.bound)))?;
+    session.say(&opened.recognised(&plan.bound))?;
 
     let spec = plan.bound.spec.map(|(program, _)| spec::flat(program, false));
     let total = plan.files().iter().map(|file| file.len).sum();

@@ -27,7 +27,7 @@ pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<A
     if slices.is_empty() {
         return Err(unknown(&args.name, &plan));
     }
-    session.say(&opened.headline(Some(&plan.bound)))?;
+    session.say(&opened.recognised(&plan.bound))?;
     session.say(&text(&slices, &plan, &opened.inventory().root))?;
     session.answer(json!({
         "source": opened.json(Some(&plan.bound)), "name": args.name, "slices": slices,

@@ -25,7 +25,7 @@ pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answ
         "source": opened.json(Some(&plan.bound)), "report": report, "files": files,
         "beside": beside.names(),
     });
-    session.say(&opened.headline(Some(&plan.bound)))?;
+    session.say(&opened.recognised(&plan.bound))?;
     session.say(&text(&plan, &report, session))?;
     if args.full {
         if session.wants_json() {

@@ -1,11 +1,12 @@
 //! What says how large dims are: shapes, numbers of names, documents, fixed sizes, the user.
 
+use super::composite::Composites;
 use super::cut::Cuts;
 use super::identity::place;
 use super::lower::local_size;
 use super::names::Claims;
 use super::number::Scope;
-use super::size::{Composites, Equation, Monomial};
+use super::size::{Equation, Monomial};
 use super::uneven::together;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
@@ -39,17 +40,18 @@ pub(crate) fn count(view: &View, claims: &Claims, cuts: Cuts<'_>, inventory: &In
                 if counts.len() <= part {
                     counts.resize(part + 1, 0);
                 }
-                counts[part] = counts[part].max(value + 1);
+                counts[part] = counts[part].max(value.saturating_add(1));
             }
         }
     }
     let mut counts = Counts::default();
     for (dim, parts) in per_part {
         if local.contains(&dim) {
-            let mut next = 0;
+            let mut next = 0_u64;
             let starts = parts.iter().map(|count| {
-                next += count;
-                next - count
+                let start = next;
+                next = start.saturating_add(*count);
+                start
             });
             counts.starts.insert(dim.clone(), starts.collect());
             counts.totals.insert(dim, next);
@@ -58,6 +60,36 @@ pub(crate) fn count(view: &View, claims: &Claims, cuts: Cuts<'_>, inventory: &In
         }
     }
     counts
+}
+
+/// So many indices of a dim may be missing before its numbers count as damaged.
+const MISSING: u64 = 1 << 16;
+
+/// Dims of which names spell far higher numbers than there are tensors.
+pub(crate) fn jump(
+    view: &View,
+    claims: &Claims,
+    inventory: &Inventory,
+    counts: &Counts,
+) -> Vec<Diagnostic> {
+    let most = inventory.tensors.len() as u64 + MISSING;
+    let wrong = counts.totals.iter().filter(|(_, total)| **total > most);
+    wrong
+        .map(|(dim, total)| {
+            let indices = claims.claimed.iter().flat_map(|(name, claims)| {
+                let all = claims.iter().flat_map(|claim| &claim.indices);
+                let of_dim = all.filter(|(of, _)| of == dim);
+                of_dim.map(move |(_, index)| (*index, name))
+            });
+            let highest = indices.max().map_or("", |(_, name)| name.as_str());
+            let text = format!(
+                "names count {total} of `{dim}`, and there are {} tensors: look at {highest:?}",
+                inventory.tensors.len()
+            );
+            let help = "a damaged name, or a tensor of another model?";
+            Diagnostic::new("ucl::match", text).at(view.span, "read by this view").help(help)
+        })
+        .collect()
 }
 
 /// How a padded dim is called among the unknowns: its true size is another number.
@@ -201,9 +233,9 @@ pub(crate) fn unreadable(program: &Program, view: &View, inventory: &Inventory) 
         for key in binding.expr.names() {
             let Some(value) = document.get(key).filter(|value| !is_number(value)) else { continue };
             let text = match binding.document {
-                Document::Config => format!("config.json: `{key}` is {value}, not a whole number"),
+                Document::Config => format!("config.json: `{key}` is {value}, not a size"),
                 other => {
-                    format!("{}: `{key}` is {value}, not a whole number", document_name(other))
+                    format!("{}: `{key}` is {value}, not a size", document_name(other))
                 }
             };
             if wrong.iter().all(|known| known.message != text) {
@@ -215,14 +247,18 @@ pub(crate) fn unreadable(program: &Program, view: &View, inventory: &Inventory) 
     wrong
 }
 
-/// Whether a value is missing, a flag, or a whole number.
+/// No dim is larger: 2^48.
+const LARGEST: f64 = 281_474_976_710_656.0;
+
+/// Whether a value is missing, a flag, or a whole number that a dim may have. Frameworks write -1 for
+/// what is not said.
 fn is_number(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
         Value::Null | Value::Bool(_) => true,
-        Value::Number(number) => {
-            number.is_i64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
-        }
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|number| number.fract() == 0.0 && (-1.0..=LARGEST).contains(&number)),
         Value::String(_) | Value::Array(_) | Value::Object(_) => false,
     }
 }
@@ -325,9 +361,10 @@ fn shape_equations(
         };
         let scale = local.iter().map(|(_, by, _)| *by).fold(1, lcm);
         let sum = local.into_iter().map(|(a, by, product)| (a * (scale / by), product)).collect();
+        let Some(value) = size.checked_mul(scale) else { continue };
         out.push(Equation {
             sum,
-            value: size * scale,
+            value,
             source: match scale {
                 1 => format!("dim {axis} of {}", place(stored)),
                 ranks => format!("{ranks} times dim {axis} of {}", place(stored)),

@@ -53,6 +53,7 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
     let mut bound = Bound {
         inventory,
         spec: None,
+        sure: None,
         layout: None,
         params,
         tied: false,

@@ -1,7 +1,8 @@
 //! From a rule's shape to layout expressions on one rank.
 
+use super::composite::Composites;
 use super::cut::{Cuts, interval};
-use super::size::{Composites, Monomial, Sizes};
+use super::size::{Monomial, Sizes};
 use crate::algebra::Expr;
 use crate::params::Param;
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Parameters with numbers.
 
-use super::size::{Composites, Sizes};
+use super::composite::Composites;
+use super::size::Sizes;
 use super::unfit::UNKNOWN_SIZE;
 use crate::params::{Param, ParamDim};
 use ucl_ir::Diagnostic;

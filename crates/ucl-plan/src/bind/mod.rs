@@ -2,6 +2,7 @@
 
 mod atlas;
 mod buffers;
+mod composite;
 mod cut;
 mod facts;
 mod identity;
@@ -21,6 +22,7 @@ mod unfit;
 mod value;
 
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
+pub(crate) use composite::Composites;
 pub(crate) use cut::{Cuts, interval, is_under};
 pub(crate) use facts::{evaluate, said_numbers, scope_numbers};
 pub(crate) use identity::bind_identity;
@@ -31,11 +33,12 @@ pub(crate) use number::Scope;
 pub(crate) use oblige::obligations;
 pub(crate) use program::bind_program;
 pub(crate) use sets::{Members, exists, told};
-pub(crate) use size::{Composites, Sizes};
+pub(crate) use size::Sizes;
 pub(crate) use unfit::{UNKNOWN_SIZE, unfit_diagnostic};
 pub(crate) use value::{is_weight, stored_value};
 
 use crate::params::Param;
+use crate::recognise::Sure;
 use crate::work::Check;
 use indexmap::IndexMap;
 use std::collections::BTreeMap;
@@ -50,6 +53,8 @@ pub struct Bound<'a> {
     pub inventory: &'a Inventory,
     /// The spec and the view that it was stored in; `None` for the identity model.
     pub spec: Option<(&'a Program, &'a View)>,
+    /// How it is known which model it is; `None` where nobody asked.
+    pub sure: Option<Sure>,
     /// The layout that served the view, by name.
     pub layout: Option<String>,
     /// The parameters that the checkpoint has, in the order of the model.

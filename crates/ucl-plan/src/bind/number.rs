@@ -28,7 +28,10 @@ impl Scope<'_> {
                     BinaryOp::Add => a.checked_add(b),
                     BinaryOp::Sub => a.checked_sub(b),
                     BinaryOp::Mul => a.checked_mul(b),
-                    BinaryOp::Div => (b != 0 && a % b == 0).then(|| a / b),
+                    BinaryOp::Div => {
+                        a.checked_rem(b).filter(|rest| *rest == 0)?;
+                        a.checked_div(b)
+                    }
                     BinaryOp::Rem => a.checked_rem(b),
                 }
             }

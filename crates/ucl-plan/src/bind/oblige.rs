@@ -1,9 +1,10 @@
 //! What a layout requires of the mesh, and which meshes would do.
 
+use super::composite::Composites;
 use super::cut::Cuts;
 use super::facts::scope_numbers;
 use super::number::Scope;
-use super::size::{Composites, Sizes};
+use super::size::Sizes;
 use std::collections::BTreeMap;
 use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest};
 

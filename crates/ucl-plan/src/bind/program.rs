@@ -2,6 +2,7 @@
 
 use super::atlas::{Atlas, PieceRole};
 use super::buffers::Buffers;
+use super::composite::Composites;
 use super::cut::Cuts;
 use super::facts::{self, Counts};
 use super::identity::{components, piece, place};
@@ -12,7 +13,7 @@ use super::oblige::obligations;
 use super::pad::paddings;
 use super::role::Copies;
 use super::sets::{Members, exists};
-use super::size::{Composites, Sizes};
+use super::size::Sizes;
 use super::tied::claim_all;
 use super::unfit::unfit_diagnostic;
 use super::value::stored_value;
@@ -43,6 +44,10 @@ pub(crate) fn bind_program<'a>(
         return Err(unreadable);
     }
     let counts = facts::count(view, &claims, cuts, inventory);
+    let jump = facts::jump(view, &claims, inventory, &counts);
+    if !jump.is_empty() {
+        return Err(jump);
+    }
     let equations = facts::equations(program, view, &claims, cuts, inventory, &counts, set);
     let (sizes, mut wrong) = Sizes::solve(&equations);
     let (sizes, padded, notes) = paddings(cuts, sizes, &equations, &mut wrong);
@@ -63,6 +68,7 @@ pub(crate) fn bind_program<'a>(
         bound: Bound {
             inventory,
             spec: Some((program, view)),
+            sure: None,
             layout: layout.filter(|layout| cuts.matters(layout)).map(|layout| layout.name.clone()),
             params: Vec::new(),
             tied,
@@ -314,7 +320,9 @@ impl<'a> Binder<'a, '_> {
                     name: one.stored.name.clone(),
                 });
                 if one.stored.state == "param" && !one.copy {
-                    own.dtype = Some(one.stored.dtype);
+                    // Parts of a tensor may be of several types.
+                    let found = one.stored.dtype;
+                    own.dtype = own.dtype.map_or(Some(found), |known| known.common(found));
                 }
             }
             self.bound.atlas.push(param, &one.stored.state, piece);

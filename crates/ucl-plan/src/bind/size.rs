@@ -2,8 +2,9 @@
 //!
 //! Unknowns are products of atoms, so that `n d = 32` is worth something while `n` is unknown.
 
+use super::composite::Composites;
 use std::collections::BTreeMap;
-use ucl_ir::{Diagnostic, DimDef, Factor, Model, Span, Sum};
+use ucl_ir::{Diagnostic, DimDef, Factor, Span};
 
 /// A product of atoms, sorted.
 pub(crate) type Monomial = Vec<String>;
@@ -53,7 +54,7 @@ impl Sizes {
         for equation in equations {
             let same =
                 |known: &&Equation| known.sum == equation.sum && known.value == equation.value;
-            if !told.iter().any(|known| same(&known))
+            if !told.iter().any(same)
                 && let Some(diagnostic) = sizes.contradiction(equation)
             {
                 told.push(equation);
@@ -109,7 +110,7 @@ impl Sizes {
             .filter(|(part, _)| part.len() > 1)
             .find_map(|(part, (value, _))| {
                 let rest = without(&product, part)?;
-                Some(value * self.by_atoms(&rest)?)
+                value.checked_mul(self.by_atoms(&rest)?)
             })
             .or_else(|| self.by_atoms(&product))
     }
@@ -123,10 +124,9 @@ impl Sizes {
     }
 
     fn by_atoms(&self, product: &[String]) -> Option<u64> {
-        product
-            .iter()
-            .map(|atom| self.known.get(std::slice::from_ref(atom)).map(|known| known.0))
-            .product()
+        product.iter().try_fold(1_u64, |by, atom| {
+            by.checked_mul(self.known.get(std::slice::from_ref(atom))?.0)
+        })
     }
 
     /// If all products of the equation but one are known, that one follows.
@@ -135,7 +135,7 @@ impl Sizes {
         let mut unknown: Option<(u64, &Monomial)> = None;
         for (factor, product) in &equation.sum {
             match (self.value(product), &mut unknown) {
-                (Some(value), _) => match rest.checked_sub(factor * value) {
+                (Some(value), _) => match rest.checked_sub(factor.saturating_mul(value)) {
                     Some(left) => rest = left,
                     None => return,
                 },
@@ -178,8 +178,8 @@ impl Sizes {
             Some((atom, *value, source))
         });
         let known: Vec<_> = known.filter(|(_, size, _)| *size > 1).collect();
-        let by: u64 = known.iter().map(|(_, size, _)| size).product();
-        if by == 0 || equation.value.is_multiple_of(factor * by) {
+        let by = known.iter().try_fold(*factor, |by, (_, size, _)| by.checked_mul(*size));
+        if by.is_some_and(|by| by == 0 || equation.value.is_multiple_of(by)) {
             return None;
         }
         let parts = known.iter().map(|(atom, size, source)| format!("{atom} = {size} by {source}"));
@@ -201,10 +201,10 @@ impl Sizes {
     }
 
     fn contradiction(&self, equation: &Equation) -> Option<Diagnostic> {
-        let mut sum = 0;
+        let mut sum = 0_u64;
         for (factor, product) in &equation.sum {
             match self.value(product) {
-                Some(value) => sum += factor * value,
+                Some(value) => sum = sum.saturating_add(factor.saturating_mul(value)),
                 None => return self.remainder(equation),
             }
         }
@@ -271,118 +271,6 @@ fn spell(sum: &Polynomial) -> String {
 
 fn spell_product(product: &[String]) -> String {
     if product.is_empty() { "1".to_owned() } else { product.join(" ") }
-}
-
-/// Composite dims by name, as a view sees them.
-pub(crate) struct Composites<'a> {
-    view: Option<&'a indexmap::IndexMap<String, Sum>>,
-    model: &'a Model,
-}
-
-impl<'a> Composites<'a> {
-    pub(crate) fn new(
-        model: &'a Model,
-        view: Option<&'a indexmap::IndexMap<String, Sum>>,
-    ) -> Composites<'a> {
-        Composites { view, model }
-    }
-
-    /// What the name stands for; `None` for an atom.
-    pub(crate) fn get(&self, name: &str) -> Option<&'a Sum> {
-        self.view.and_then(|view| view.get(name)).or_else(|| {
-            self.model.dims.iter().find(|dim| dim.name == name).and_then(|dim| match &dim.def {
-                DimDef::Composite(sum) => Some(sum),
-                DimDef::Atom(_) => None,
-            })
-        })
-    }
-
-    /// A product with every composite name written out.
-    pub(crate) fn written(&self, factors: &[Factor]) -> Vec<Factor> {
-        let group = |sum: &Sum| {
-            let alternatives = sum.alternatives.iter().map(|product| self.written(product));
-            Factor::Group(Sum { alternatives: alternatives.collect() })
-        };
-        let written = |factor: &Factor| match factor {
-            Factor::Name(name) => self.get(name).map_or_else(|| factor.clone(), group),
-            Factor::Group(sum) => group(sum),
-            Factor::One => Factor::One,
-        };
-        factors.iter().map(written).collect()
-    }
-
-    /// The number of elements of a product of factors, where `rename` may replace atoms.
-    pub(crate) fn polynomial(
-        &self,
-        factors: &[Factor],
-        rename: &dyn Fn(&str) -> String,
-    ) -> Polynomial {
-        let mut product: Polynomial = vec![(1, Vec::new())];
-        for factor in factors {
-            let next = match factor {
-                Factor::One => continue,
-                Factor::Name(name) => match self.get(name) {
-                    Some(sum) => self.sum(sum, rename),
-                    None => vec![(1, vec![rename(name)])],
-                },
-                Factor::Group(sum) => self.sum(sum, rename),
-            };
-            product = multiply(&product, &next);
-        }
-        product
-    }
-
-    fn sum(&self, sum: &Sum, rename: &dyn Fn(&str) -> String) -> Polynomial {
-        let mut total = Polynomial::new();
-        for alternative in &sum.alternatives {
-            for (factor, product) in self.polynomial(alternative, rename) {
-                match total.iter_mut().find(|known| known.1 == product) {
-                    Some(known) => known.0 += factor,
-                    None => total.push((factor, product)),
-                }
-            }
-        }
-        total
-    }
-
-    /// The atoms of a dim, outermost first; a dim of a parameter is a product.
-    pub(crate) fn atoms(&self, dim: &str) -> Vec<String> {
-        match self.get(dim).and_then(|sum| sum.alternatives.first()) {
-            None => vec![dim.to_owned()],
-            Some(factors) => factors
-                .iter()
-                .flat_map(|factor| match factor {
-                    Factor::Name(name) => self.atoms(name),
-                    Factor::One => Vec::new(),
-                    Factor::Group(sum) => sum
-                        .alternatives
-                        .first()
-                        .into_iter()
-                        .flatten()
-                        .flat_map(|inner| match inner {
-                            Factor::Name(name) => self.atoms(name),
-                            _ => Vec::new(),
-                        })
-                        .collect(),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn multiply(a: &Polynomial, b: &Polynomial) -> Polynomial {
-    let mut out = Polynomial::new();
-    for (x, left) in a {
-        for (y, right) in b {
-            let mut product: Monomial = left.iter().chain(right).cloned().collect();
-            product.sort();
-            match out.iter_mut().find(|known| known.1 == product) {
-                Some(known) => known.0 += x * y,
-                None => out.push((x * y, product)),
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

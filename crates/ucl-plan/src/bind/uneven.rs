@@ -1,7 +1,7 @@
 //! Whole sizes where a cut need not divide: what all ranks hold together.
 
+use super::composite::Composites;
 use super::cut::Cuts;
-use super::size::Composites;
 use std::collections::BTreeMap;
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Stored;

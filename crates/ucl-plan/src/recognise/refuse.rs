@@ -26,7 +26,7 @@ pub(super) fn unrecognised<'a>(
         true => None,
         false => types::unlisted(programs, inventory, &recognition.aside),
     };
-    let asked = said.view.is_some() || said.model.is_some() || matches!(naming, Naming::View(_));
+    let asked = said.view.is_some() || said.named || matches!(naming, Naming::View(_));
     let listed = types::is_listed(programs, inventory);
     // Why the model that the config means does not fit is worth more than what else would.
     let is_near = listed && !recognition.near.is_empty();
@@ -44,7 +44,13 @@ pub(super) fn unrecognised<'a>(
         && !recognition.aside_near.is_empty()
         && let Some((message, _)) = unlisted
     {
-        return Err(Refusal::Wrong(vec![none_agrees(message, &recognition)]));
+        let disagree = none_agrees(message, &recognition);
+        if let Some(mut bound) = bind_identity(inventory).ok().filter(|_| !asked) {
+            bound.notes.push(format!("{}, so the names are the source's own", disagree.message));
+            bound.notes.extend(disagree.help);
+            return Ok(bound);
+        }
+        return Err(Refusal::Wrong(vec![disagree]));
     }
     if let Some(reasons) = closest(recognition.near, programs) {
         return Err(Refusal::Wrong(reasons));
@@ -53,6 +59,9 @@ pub(super) fn unrecognised<'a>(
         return match bind_identity(inventory) {
             Ok(mut bound) => {
                 bound.notes.extend(own_names(unlisted));
+                // A family that the config names is told what keeps it from being that.
+                let told = nearest(recognition.nearest).filter(|_| listed);
+                bound.notes.extend(told.map(|near| near.message));
                 Ok(bound)
             }
             Err(mut wrong) => {

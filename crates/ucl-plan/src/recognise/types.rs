@@ -2,7 +2,6 @@
 
 use super::Said;
 use ucl_formats::Inventory;
-use ucl_formats::inventory::Framework;
 use ucl_ir::Program;
 
 /// How it is known which model a checkpoint is of.
@@ -20,10 +19,15 @@ pub enum Sure {
 
 /// The `model_type` of the config, if there is one.
 pub(super) fn model_type(inventory: &Inventory) -> Option<&str> {
-    if inventory.framework == Framework::Universal {
-        return None; // It carries its spec.
+    if carries_spec(inventory) {
+        return None; // That is the one.
     }
     inventory.documents.get("config")?.get("model_type")?.as_str()
+}
+
+/// Whether a universal folder says itself what it is. One under the source's own names does not.
+fn carries_spec(inventory: &Inventory) -> bool {
+    inventory.universal.as_ref().is_some_and(|manifest| manifest.spec.is_some())
 }
 
 /// Whether a model lists the type of the config.
@@ -51,7 +55,7 @@ pub(super) fn is_tried(
 
 /// Why this model is the one.
 pub(super) fn sure(program: &Program, inventory: &Inventory, said: &Said) -> Sure {
-    if inventory.framework == Framework::Universal && !said.named {
+    if carries_spec(inventory) && !said.named {
         return Sure::Carried;
     }
     match model_type(inventory) {

@@ -1,6 +1,7 @@
 //! What a checkpoint was recognised as, how surely, and what it is not.
 
 use crate::show;
+use crate::source::certainty;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 use ucl_plan::{Difference, Lost, Recognition, Sure, differences};
@@ -20,7 +21,7 @@ impl Found {
     pub(super) fn of(recognition: &Recognition<'_>) -> Found {
         Found {
             fits: recognition.fits.iter().map(|fit| fit.view.name.clone()).collect(),
-            sure: recognition.fits.first().map(|fit| fit.sure.clone()),
+            sure: recognition.fits.first().and_then(|fit| fit.bound.sure.clone()),
             differences: differences(&recognition.fits),
             lost: recognition.lost.clone(),
         }
@@ -28,25 +29,7 @@ impl Found {
 
     /// How sure, and why: `certain`, and a sentence.
     pub(super) fn certainty(&self) -> Option<(&'static str, String)> {
-        Some(match self.sure.as_ref()? {
-            Sure::Named => ("certain", "--spec names it".to_owned()),
-            Sure::Carried => ("certain", "the folder carries its spec".to_owned()),
-            Sure::Type(name) => {
-                ("certain", format!("config.json says model_type \"{}\"", show::name(name)))
-            }
-            Sure::Fits(names) => (
-                "likely",
-                format!(
-                    "{} and shape{} fit{}; no document says so",
-                    match names {
-                        1 => "the one name".to_owned(),
-                        _ => format!("all {} names", show::number(*names)),
-                    },
-                    if *names == 1 { "" } else { "s" },
-                    if *names == 1 { "s" } else { "" },
-                ),
-            ),
-        })
+        self.sure.as_ref().map(certainty)
     }
 
     /// Who lost and why; those that lost alike in one line.
