@@ -114,13 +114,11 @@ fn the_type_that_a_config_says_of_its_own_weights() {
     let scratch = TempDir::new().unwrap();
     let name = "hf-llama-bf16-sharded";
     let values = written::values(&hf(name));
-    let first = "model.embed_tokens.weight";
-    let quantised = |name: &str| name.contains("_proj.");
-    let all = |_: &str| true;
-    let cases: [(&str, &str, &dyn Fn(&str) -> bool); 3] = [
-        ("scales", "F8_E4M3", &quantised),
-        ("wider", "F32", &|name: &str| name == first),
-        ("untrue", "F32", &all),
+    type Which = fn(&str) -> bool;
+    let cases: [(&str, &str, Which); 3] = [
+        ("scales", "F8_E4M3", |name| name.contains("_proj.")),
+        ("wider", "F32", |name| name == "model.embed_tokens.weight"),
+        ("untrue", "F32", |_| true),
     ];
     for (case, dtype, changed) in cases {
         let [source, direct, universal, back, cast] =

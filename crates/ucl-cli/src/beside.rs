@@ -40,7 +40,7 @@ impl Beside {
         for carried in &plan.bound.inventory.carried {
             match format.place(&carried.name) {
                 _ if given.iter().any(|file| file.name == carried.name) => {
-                    replaced.push(carried.name.as_str())
+                    replaced.push(carried.name.as_str());
                 }
                 Some(place) => beside.carried.push((place, carried.clone())),
                 None => left_out.push(carried.name.as_str()),
