@@ -269,6 +269,10 @@ fn names_that_get_a_prefix() {
     written::save(&source.join("model.safetensors"), &tensors);
     convert(&source, &own, &["--to", "hf"]);
     assert_eq!(written::values(&own), written::values(&source));
+    let (universal, back) = (scratch.path().join("universal"), scratch.path().join("back"));
+    convert(&source, &universal, &[]);
+    convert(&universal, &back, &["--to", "hf"]);
+    assert_eq!(written::values(&back), written::values(&source));
     let ended = convert(&source, &other, &["--to", "hf", "--view", "hf5"]);
     convert(&model, &expected, &["--to", "hf", "--view", "hf5"]);
     assert_eq!(written::values(&other), written::values(&expected));

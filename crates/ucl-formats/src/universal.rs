@@ -32,6 +32,10 @@ pub struct Manifest {
     pub model: String,
     /// Whose names the tensors have: `universal`, a view's name, or `stored`.
     pub view: String,
+    /// The prefix that the source's names came without, by the view in which they would have it: names
+    /// of that view go back without it.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub without_prefix: IndexMap<String, String>,
     /// Sizes of dims.
     pub dims: IndexMap<String, u64>,
     /// The spec, one text without inheritance; it decides. Missing for `identity`.

@@ -67,6 +67,7 @@ impl Plan<'_> {
                 Naming::Universal | Naming::Stored => "stored".to_owned(),
                 Naming::View(name) => name.clone(),
             },
+            without_prefix: self.bound.without_prefix(),
             dims: self.bound.dims(),
             spec,
             tensors: entries.into_values().collect(),

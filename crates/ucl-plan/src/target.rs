@@ -197,6 +197,10 @@ pub(crate) fn of_view(
     as_stored: bool,
 ) -> Result<Vec<Item>, Vec<Diagnostic>> {
     let (mesh, padded) = (Mesh::new(), BTreeMap::new());
+    let prefix = match as_stored {
+        true => bound.without_base.clone(),
+        false => bound.without_prefix().shift_remove(&view.name),
+    };
     let speller = Speller {
         program,
         view,
@@ -210,10 +214,7 @@ pub(crate) fn of_view(
         rank: &mesh,
         spellings: as_stored.then_some(&bound.spellings),
         // In the source's own view names without the base's prefix stay without it.
-        without_base: bound
-            .without_base
-            .as_deref()
-            .filter(|_| as_stored || bound.spec.is_some_and(|(_, from)| from.name == view.name)),
+        without_base: prefix.as_deref(),
     };
     let mut items = speller.items()?;
     for item in &mut items {

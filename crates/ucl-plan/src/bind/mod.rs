@@ -117,6 +117,14 @@ impl Bound<'_> {
         dims
     }
 
+    /// The prefix that names come without, by view: the source's own, or what a universal folder
+    /// remembers of it.
+    pub(crate) fn without_prefix(&self) -> IndexMap<String, String> {
+        let remembered = self.inventory.universal.iter().flat_map(|m| m.without_prefix.clone());
+        let own = self.spec.zip(self.without_base.clone());
+        remembered.chain(own.map(|((_, view), prefix)| (view.name.clone(), prefix))).collect()
+    }
+
     /// stored = universal * scale + shift for a target's tensor, by state.
     pub(crate) fn target_values(
         &self,
