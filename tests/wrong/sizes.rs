@@ -92,3 +92,19 @@ fn parts_of_several_types_are_not_rounded() {
     let diff = ucl(&["diff", run.to_str().unwrap(), out.to_str().unwrap()]);
     assert_eq!(diff.code, 0, "{}", diff.text());
 }
+
+/// Values that a type cannot hold are counted, and told by tensor.
+#[test]
+fn values_that_are_too_large_for_a_type() {
+    let scene = model("hf-llama-fp32", |tensors| {
+        let (_, _, data) = tensors.get_mut("model.norm.weight").unwrap();
+        for (at, value) in [(0, 1e38_f32), (3, -70000.0), (5, f32::NAN)] {
+            data[4 * at..4 * at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+    });
+    let ended = convert(&scene, &["--to", "hf", "--dtype", "fp16"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    assert!(ended.out.contains("model.norm.weight: 3 values are infinite"), "{}", ended.text());
+    let plain = convert(&scene, &["--to", "hf", "--overwrite"]);
+    assert!(!plain.out.contains("infinite"), "nothing is cast: {}", plain.text());
+}

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use ucl_exec::{CheckResult, Outcome};
 use ucl_plan::{MoveRole, Plan, Work};
+use ucl_tensor::DType;
+
+/// How many tensors are named.
+const LISTED: usize = 8;
 
 /// What agrees and what does not.
 pub(crate) struct Checked {
@@ -12,6 +16,8 @@ pub(crate) struct Checked {
     pub(crate) agree: Vec<String>,
     /// Differences that did not stop the run.
     differ: Vec<CheckResult>,
+    /// Tensors with values that are not finite after a cast: name, type, how many.
+    not_finite: Vec<(String, DType, u64)>,
 }
 
 /// A kind of check.
@@ -69,7 +75,11 @@ impl Checked {
             ));
         }
         let differ = outcome.checks.iter().filter(|check| check.mismatched > 0).cloned().collect();
-        Checked { agree, differ }
+        let counts =
+            plan.tensors().iter().zip(&outcome.not_finite).filter(|(_, count)| **count > 0);
+        let not_finite =
+            counts.map(|(tensor, count)| (tensor.name.clone(), tensor.dtype, *count)).collect();
+        Checked { agree, differ, not_finite }
     }
 
     /// A line for each difference.
@@ -87,6 +97,32 @@ impl Checked {
             )
         };
         self.differ.iter().map(line).collect()
+    }
+
+    /// A line for each tensor with values that are not finite after a cast, as far as a screen goes.
+    pub(crate) fn not_finite_lines(&self) -> Vec<String> {
+        let line = |(name, dtype, count): &(String, DType, u64)| {
+            let name = show::name(name);
+            format!(
+                "{name}: {} infinite or no number in {dtype}; too large for it, or so before",
+                match count {
+                    1 => "1 value is".to_owned(),
+                    count => format!("{} values are", show::number(*count)),
+                }
+            )
+        };
+        let mut lines: Vec<String> = self.not_finite.iter().take(LISTED).map(line).collect();
+        let more = self.not_finite.len().saturating_sub(LISTED) as u64;
+        if more > 0 {
+            lines.push(format!("and so in {}", show::count(more, "more tensor")));
+        }
+        lines
+    }
+
+    /// The same as data.
+    pub(crate) fn not_finite_json(&self) -> Value {
+        let one = |(name, dtype, count): &(String, DType, u64)| json!({ "tensor": name, "dtype": dtype.name(), "values": count });
+        self.not_finite.iter().map(one).collect()
     }
 
     /// The differences as data.

@@ -14,6 +14,9 @@ pub struct Outcome {
     pub bytes_written: u64,
     /// What each of the plan's checks found, in their order.
     pub checks: Vec<CheckResult>,
+    /// For each of the plan's tensors, how many values that were cast are infinite or no number: they
+    /// were so before, or are too large for the type.
+    pub not_finite: Vec<u64>,
     /// How long it took, in seconds, until the files were durable.
     pub seconds: f64,
 }

@@ -1,6 +1,7 @@
 //! A run from the first check of the destination to the rename that publishes it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -113,6 +114,7 @@ struct Results {
     blocks: Vec<Mutex<Blocks>>,
     digests: Mutex<Vec<String>>,
     checks: Vec<Mutex<Tally>>,
+    not_finite: Vec<AtomicU64>,
 }
 
 impl Results {
@@ -123,6 +125,7 @@ impl Results {
             // What a tensor without elements has.
             digests: Mutex::new(vec![digest::combine([]); tensors]),
             checks: work.checks().iter().map(|_| Mutex::default()).collect(),
+            not_finite: (0..tensors).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -133,7 +136,10 @@ impl Results {
         });
         let checks = results.collect();
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        Outcome { digests: std::mem::take(&mut digests), checks, ..Outcome::default() }
+        let not_finite =
+            self.not_finite.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let digests = std::mem::take(&mut *digests);
+        Outcome { digests, checks, not_finite, ..Outcome::default() }
     }
 }
 
@@ -170,7 +176,9 @@ impl Mover<'_> {
             let elements = task.start / size..(task.start + len as u64) / size;
             let part = &mut window[end..end + len];
             let first = elements.start;
-            let found = self.filler.fill(scratch, task.tensor + number, elements, part)?;
+            let filled = self.filler.fill(scratch, task.tensor + number, elements, part)?;
+            let (found, not_finite) = filled;
+            self.results.not_finite[task.tensor + number].fetch_add(not_finite, Ordering::Relaxed);
             self.report(task.tensor + number, first, found)?;
             self.digest(task.tensor + number, total, task.start, part);
             end += len;

@@ -44,14 +44,15 @@ enum Act<'w> {
 }
 
 impl Filler<'_> {
-    /// Fills `window` with `elements` of a tensor and gives what its checks found.
+    /// Fills `window` with `elements` of a tensor and gives what its checks found, and how many of the
+    /// values that were cast are not finite.
     pub(crate) fn fill(
         &self,
         scratch: &mut Scratch,
         tensor: usize,
         elements: Range<u64>,
         window: &mut [u8],
-    ) -> Result<Vec<Found>, ExecError> {
+    ) -> Result<(Vec<Found>, u64), ExecError> {
         let moves = self.work.window(tensor, elements.clone());
         let target = &self.work.tensors()[tensor];
         self.zero_gaps(target, &moves, window)?;
@@ -70,6 +71,9 @@ impl Filler<'_> {
         if moves.iter().any(|step| matches!(step.role, MoveRole::Average(..) | MoveRole::Sum)) {
             self.add_up(scratch, tensor, elements, window, &mut found)?;
         }
+        let is_cast = |step: &Move| step.role == MoveRole::Write && step.dtype != target.dtype;
+        let cast = moves.iter().any(is_cast);
+        let not_finite = if cast { target.dtype.not_finite(window) } else { 0 };
         for step in &moves {
             let (check, against) = match step.role {
                 MoveRole::Equal(check) => (check, Against::Window),
@@ -81,7 +85,7 @@ impl Filler<'_> {
             self.part(scratch, target, step, Part::of(step), &mut act)?;
             found.push((check, differences));
         }
-        Ok(found)
+        Ok((found, not_finite))
     }
 
     /// Makes the window zero, unless every element will be written.

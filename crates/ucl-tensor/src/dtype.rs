@@ -98,6 +98,23 @@ impl DType {
         NAMES.iter().find(|entry| entry.1 == name).map(|entry| entry.0)
     }
 
+    /// How many of these elements are infinite or no number; none for types that are no reals.
+    pub fn not_finite(self, bytes: &[u8]) -> u64 {
+        fn count<const N: usize>(bytes: &[u8], all: impl Fn([u8; N]) -> bool) -> u64 {
+            bytes.as_chunks::<N>().0.iter().filter(|element| all(**element)).count() as u64
+        }
+        match self {
+            DType::F16 => count(bytes, |x| u16::from_le_bytes(x) & 0x7c00 == 0x7c00),
+            DType::BF16 => count(bytes, |x| u16::from_le_bytes(x) & 0x7f80 == 0x7f80),
+            DType::F32 => count(bytes, |x| !f32::from_le_bytes(x).is_finite()),
+            DType::F64 => count(bytes, |x| !f64::from_le_bytes(x).is_finite()),
+            DType::F8E5M2 => count(bytes, |[x]| x & 0x7c == 0x7c),
+            DType::F8E4M3 => count(bytes, |[x]| x & 0x7f == 0x7f),
+            DType::F8E4M3Fnuz | DType::F8E5M2Fnuz => count(bytes, |[x]| x == 0x80),
+            _ => 0,
+        }
+    }
+
     /// The smallest of the usual types that holds the values of both: itself for one and the same, the
     /// wider of two reals, and `F32` where neither holds the other. `None` where one is no real.
     pub fn common(self, other: DType) -> Option<DType> {
@@ -153,6 +170,26 @@ impl TryFrom<String> for DType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_are_not_finite_are_counted() {
+        let halves = [0x3c00_u16, 0x7bff, 0x7c00, 0xfc00, 0x7e00].map(u16::to_le_bytes).concat();
+        assert_eq!(DType::F16.not_finite(&halves), 3);
+        let halves = [0x3f80_u16, 0x7f7f, 0x7f80, 0xff80, 0x7fc0].map(u16::to_le_bytes).concat();
+        assert_eq!(DType::BF16.not_finite(&halves), 3);
+        let reals = [1.0, f32::MAX, f32::INFINITY, f32::NAN].map(f32::to_le_bytes).concat();
+        assert_eq!(DType::F32.not_finite(&reals), 2);
+        assert_eq!(DType::F8E4M3.not_finite(&[0x7e, 0x7f, 0xff]), 2);
+        assert_eq!(DType::I64.not_finite(&[0xff; 16]), 0);
+    }
+
+    #[test]
+    fn what_is_common_to_two_types() {
+        assert_eq!(DType::BF16.common(DType::F32), Some(DType::F32));
+        assert_eq!(DType::F16.common(DType::BF16), Some(DType::F32));
+        assert_eq!(DType::F8E4M3.common(DType::BF16), Some(DType::BF16));
+        assert_eq!(DType::I64.common(DType::F32), None);
+    }
 
     #[test]
     fn table_is_in_enum_order() {

@@ -62,6 +62,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         "seconds": outcome.seconds,
         "checked": checked.agree,
         "differences": checked.differ_json(),
+        "not_finite": checked.not_finite_json(),
     }))?;
     Ok(Answer::Yes)
 }
@@ -97,6 +98,7 @@ fn text(
         |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
     facts.add_all("checked", &checked.agree);
     facts.add_all("differs", &checked.differ_lines());
+    facts.add_all("infinite", &checked.not_finite_lines());
     facts.add_all("dropped", &sentences(&report.lossy));
     facts.add_all("notes", &sentences(&report.notes));
     let next = match plan.target.format {
