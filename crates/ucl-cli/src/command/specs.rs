@@ -3,7 +3,7 @@
 use crate::args::SpecsArgs;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
-use crate::show::Facts;
+use crate::show::{self, Facts};
 use crate::spec;
 use serde_json::{Value, json};
 use ucl_ir::{Program, View};
@@ -14,6 +14,9 @@ pub(super) fn run(_: &SpecsArgs, session: &mut Session<'_, '_>) -> Result<Answer
         let mut facts = Facts::default();
         if let [nearest, ..] = program.model.ancestors.as_slice() {
             facts.add("extends", nearest);
+        }
+        if !program.model.types.is_empty() {
+            facts.add("types", show::name(&program.model.types.join(", ")));
         }
         facts.add_all("views", &wrapped(usable(program).map(|view| view.name.as_str())));
         facts.add_all("layouts", &wrapped(program.layouts.keys().map(String::as_str)));
@@ -35,6 +38,7 @@ pub(super) fn json(program: &Program) -> Value {
     json!({
         "model": program.model.name,
         "extends": program.model.ancestors,
+        "types": program.model.types,
         "parameters": program.model.params.iter().map(|param| &param.path).collect::<Vec<_>>(),
         "views": usable(program).map(|view| &view.name).collect::<Vec<_>>(),
         "layouts": program.layouts.keys().collect::<Vec<_>>(),
