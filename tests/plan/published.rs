@@ -234,7 +234,9 @@ fn phi3_medium_is_cut_between_whole_groups_alone() {
         assert!(medium.shards("mcore", &format!("tp={tp}")).is_ok(), "mcore on tp={tp}");
     }
     let told = medium.shards("mcore", "tp=4").err().expect("refused");
-    assert!(told.contains("k=10 tp=4") && told.contains("tp"), "{told}");
+    assert!(told.contains("k=10 tp=4"), "{told}");
+    let advice = "these would do: tp=1, tp=2, tp=5, tp=10, tp=20, tp=40";
+    assert!(told.contains(advice), "{told}");
 }
 
 /// A table for a vocabulary that training has padded is not trimmed, and padded no more where it fits.

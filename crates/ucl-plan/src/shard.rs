@@ -69,7 +69,7 @@ pub(crate) fn shard_by(
 ) -> Result<Shards, Vec<Diagnostic>> {
     let cuts = Cuts { layout, mesh };
     let (sizes, mut wrong) = Sizes::said(program, set);
-    wrong.extend(obligations(layout, &sizes, program, set, cuts));
+    wrong.extend(obligations(layout, &sizes, (program, view), set, cuts));
     if !wrong.is_empty() {
         return Err(wrong);
     }

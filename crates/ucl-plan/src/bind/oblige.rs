@@ -6,7 +6,7 @@ use super::facts::scope_numbers;
 use super::number::Scope;
 use super::size::Sizes;
 use std::collections::BTreeMap;
-use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest};
+use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest, Shard, View};
 
 /// The largest number of ranks that advice names.
 const MOST: u64 = 64;
@@ -15,12 +15,12 @@ const MOST: u64 = 64;
 pub(crate) fn obligations(
     layout: Option<&Layout>,
     sizes: &Sizes,
-    program: &Program,
+    (program, view): (&Program, &View),
     set: &BTreeMap<String, u64>,
     cuts: Cuts<'_>,
 ) -> Vec<Diagnostic> {
     let Some(layout) = layout else { return Vec::new() };
-    let known = Known { program, layout, sizes, set };
+    let known = Known { program, view, layout, sizes, set };
     let broken = layout.requires.iter().filter(|(cond, _)| !known.holds(cond, cuts.mesh));
     broken
         .map(|(cond, span)| {
@@ -42,6 +42,7 @@ pub(crate) fn obligations(
 
 struct Known<'a> {
     program: &'a Program,
+    view: &'a View,
     layout: &'a Layout,
     sizes: &'a Sizes,
     set: &'a BTreeMap<String, u64>,
@@ -62,20 +63,32 @@ impl Known<'_> {
 
     /// Whether a mesh satisfies every `require`, and every cut that has to divide does.
     fn fits(&self, mesh: &Mesh) -> bool {
-        let composites = Composites::new(&self.program.model, None);
+        let composites = Composites::new(&self.program.model, Some(&self.view.composites));
         let cuts = Cuts { layout: Some(self.layout), mesh };
         let extent = |dim: &str| {
             let sum = composites.polynomial(&[Factor::Name(dim.to_owned())], &str::to_owned);
             sum.iter().map(|(by, product)| Some(by * self.sizes.value(product)?)).sum()
         };
-        let divides = |shard: &ucl_ir::Shard| {
+        let divides = |shard: &Shard| {
             let whole: Option<u64> = extent(&shard.dim);
             shard.rest != Rest::Exact
                 || cuts.pad(&shard.dim).is_some()
                 || whole.is_none_or(|whole| whole.is_multiple_of(cuts.ranks(shard)))
         };
         self.layout.requires.iter().all(|(cond, _)| self.holds(cond, mesh))
-            && self.layout.shards.iter().all(divides)
+            && self.reached(cuts).into_iter().all(divides)
+    }
+
+    /// The cuts that some tensor of the view meets: going down a shape, the first name that is cut.
+    fn reached<'c>(&self, cuts: Cuts<'c>) -> Vec<&'c Shard> {
+        let composites = Composites::new(&self.program.model, Some(&self.view.composites));
+        let mut found = Vec::new();
+        for rule in &self.view.rules {
+            walk(&rule.shape, &rule.terms, &composites, cuts, &mut found);
+            let indices = rule.spellings[0].template.indices();
+            found.extend(indices.filter_map(|dim| cuts.of(&rule.terms[0], dim)));
+        }
+        found
     }
 
     /// The sizes that would do, for each axis that the condition is about.
@@ -95,5 +108,30 @@ impl Known<'_> {
             }
         });
         lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn walk<'c>(
+    factors: &[Factor],
+    terms: &[String],
+    composites: &Composites<'_>,
+    cuts: Cuts<'c>,
+    found: &mut Vec<&'c Shard>,
+) {
+    for factor in factors {
+        let inner = match factor {
+            Factor::One => continue,
+            Factor::Group(sum) => Some(sum),
+            Factor::Name(name) => match terms.iter().find_map(|term| cuts.of(term, name)) {
+                Some(shard) => {
+                    found.push(shard);
+                    continue;
+                }
+                None => composites.get(name),
+            },
+        };
+        for product in inner.into_iter().flat_map(|sum| &sum.alternatives) {
+            walk(product, terms, composites, cuts, found);
+        }
     }
 }

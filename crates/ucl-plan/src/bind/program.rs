@@ -51,7 +51,7 @@ pub(crate) fn bind_program<'a>(
     let equations = facts::equations(program, view, &claims, cuts, inventory, &counts, set);
     let (sizes, mut wrong) = Sizes::solve(&equations);
     let (sizes, padded, notes) = paddings(cuts, sizes, &equations, &mut wrong);
-    wrong.extend(obligations(layout, &sizes, program, set, cuts));
+    wrong.extend(obligations(layout, &sizes, (program, view), set, cuts));
     if !wrong.is_empty() {
         return Err(wrong);
     }
