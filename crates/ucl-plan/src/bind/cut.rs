@@ -1,6 +1,7 @@
 //! Which dims of a parameter a rank holds a part of.
 
-use ucl_ir::{Layout, Mesh, Rest, Shard};
+use super::composite::Composites;
+use ucl_ir::{Factor, Layout, Mesh, Rest, Shard, Sum};
 
 /// A layout on a mesh. Without a layout everything is whole.
 #[derive(Clone, Copy)]
@@ -49,6 +50,28 @@ impl<'a> Cuts<'a> {
             },
         )?;
         (self.ranks(found) > 1).then_some(found)
+    }
+
+    /// The cuts in a shape: going down from outside, the first name that is cut, and nothing inside it.
+    pub(crate) fn met(
+        &self,
+        factors: &[Factor],
+        terms: &[String],
+        composites: &Composites<'_>,
+    ) -> Vec<&'a Shard> {
+        let within = |sum: &Sum| -> Vec<&'a Shard> {
+            let products = sum.alternatives.iter();
+            products.flat_map(|product| self.met(product, terms, composites)).collect()
+        };
+        let of = |factor: &Factor| match factor {
+            Factor::One => Vec::new(),
+            Factor::Group(sum) => within(sum),
+            Factor::Name(name) => match terms.iter().find_map(|term| self.of(term, name)) {
+                Some(shard) => vec![shard],
+                None => composites.get(name).map(within).unwrap_or_default(),
+            },
+        };
+        factors.iter().flat_map(of).collect()
     }
 
     /// Whether a layout does anything on this mesh.

@@ -84,7 +84,7 @@ impl Known<'_> {
         let composites = Composites::new(&self.program.model, Some(&self.view.composites));
         let mut found = Vec::new();
         for rule in &self.view.rules {
-            walk(&rule.shape, &rule.terms, &composites, cuts, &mut found);
+            found.extend(cuts.met(&rule.shape, &rule.terms, &composites));
             let indices = rule.spellings[0].template.indices();
             found.extend(indices.filter_map(|dim| cuts.of(&rule.terms[0], dim)));
         }
@@ -108,30 +108,5 @@ impl Known<'_> {
             }
         });
         lines.collect::<Vec<_>>().join("; ")
-    }
-}
-
-fn walk<'c>(
-    factors: &[Factor],
-    terms: &[String],
-    composites: &Composites<'_>,
-    cuts: Cuts<'c>,
-    found: &mut Vec<&'c Shard>,
-) {
-    for factor in factors {
-        let inner = match factor {
-            Factor::One => continue,
-            Factor::Group(sum) => Some(sum),
-            Factor::Name(name) => match terms.iter().find_map(|term| cuts.of(term, name)) {
-                Some(shard) => {
-                    found.push(shard);
-                    continue;
-                }
-                None => composites.get(name),
-            },
-        };
-        for product in inner.into_iter().flat_map(|sum| &sum.alternatives) {
-            walk(product, terms, composites, cuts, found);
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::program::{Binder, Placed};
 use super::value::is_weight;
 use crate::work::Check;
 use std::collections::{BTreeMap, BTreeSet};
-use ucl_ir::{Factor, MergeOp, Rest, Rule, Shard};
+use ucl_ir::{MergeOp, Rest, Rule, Shard};
 
 /// A rule's tensor: its rule, indices, state, and an axis that does not cut it.
 pub(super) type Copies = (usize, Vec<u64>, String, String);
@@ -15,33 +15,11 @@ pub(super) type Copies = (usize, Vec<u64>, String, String);
 impl<'a> Binder<'a, '_> {
     /// The cuts of a tensor of this rule: in its shape, from outside in, and in its name.
     fn cuts_of(&self, rule: &Rule) -> Vec<&'a Shard> {
-        let mut found = Vec::new();
-        self.cuts_in(&rule.shape, &rule.terms, &mut found);
+        let mut found = self.cuts.met(&rule.shape, &rule.terms, &self.composites);
         for dim in rule.spellings[0].template.indices() {
             found.extend(self.cuts.of(&rule.terms[0], dim).filter(|shard| !shard.global));
         }
         found
-    }
-
-    fn cuts_in(&self, factors: &[Factor], terms: &[String], out: &mut Vec<&'a Shard>) {
-        for factor in factors {
-            let inner = match factor {
-                Factor::One => continue,
-                Factor::Group(sum) => Some(sum),
-                Factor::Name(name) => {
-                    match terms.iter().find_map(|term| self.cuts.of(term, name)) {
-                        Some(shard) => {
-                            out.push(shard);
-                            continue;
-                        }
-                        None => self.composites.get(name),
-                    }
-                }
-            };
-            for alternative in inner.into_iter().flat_map(|sum| &sum.alternatives) {
-                self.cuts_in(alternative, terms, out);
-            }
-        }
     }
 
     /// The axes over which a tensor of this rule is cut.

@@ -5,7 +5,7 @@ use super::cut::Cuts;
 use std::collections::BTreeMap;
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Stored;
-use ucl_ir::{Factor, Rest, Rule, Shard};
+use ucl_ir::{Factor, Rest, Rule};
 
 /// The extent of a stored dim over all parts of an uneven cut in it; `None` if there is no such cut, or
 /// a part is missing.
@@ -17,29 +17,12 @@ pub(super) fn together(
     stored: &Stored,
     inventory: &Inventory,
 ) -> Option<u64> {
-    let shard = uneven(composites, cuts, rule, factor)?;
+    let met = cuts.met(std::slice::from_ref(factor), &rule.terms, composites);
+    let shard = met.into_iter().find(|shard| shard.rest == Rest::Uneven)?;
     let same = inventory.tensors.iter().filter(|one| {
         one.name == stored.name && one.state == stored.state && one.shape.len() > axis
     });
     let parts: BTreeMap<u64, u64> =
         same.map(|one| (cuts.part(shard, &one.at), one.shape[axis])).collect();
     (parts.len() as u64 == cuts.ranks(shard)).then(|| parts.values().sum())
-}
-
-/// The uneven cut in a stored dim.
-fn uneven<'a>(
-    composites: &Composites<'_>,
-    cuts: Cuts<'a>,
-    rule: &Rule,
-    factor: &Factor,
-) -> Option<&'a Shard> {
-    let inner = match factor {
-        Factor::One => return None,
-        Factor::Group(sum) => sum,
-        Factor::Name(name) => match rule.terms.iter().find_map(|term| cuts.of(term, name)) {
-            Some(shard) => return Some(shard).filter(|shard| shard.rest == Rest::Uneven),
-            None => composites.get(name)?,
-        },
-    };
-    inner.alternatives.iter().flatten().find_map(|factor| uneven(composites, cuts, rule, factor))
 }
