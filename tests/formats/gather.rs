@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use ucl_formats::inventory::{Data, Inventory, Stored};
+use ucl_formats::inventory::{Data, Inventory, Stored, row_major};
 
 /// The SHA-256 of a tensor's row-major little-endian bytes. Every element has to be stored once.
 pub(crate) fn sha256(inventory: &Inventory, stored: &Stored) -> String {
@@ -30,14 +30,49 @@ fn bytes(inventory: &Inventory, stored: &Stored) -> Vec<u8> {
         Data::Strided { file, offset, strides } => {
             let file = open(*file);
             for (index, target) in bytes.chunks_exact_mut(size as usize).enumerate() {
-                let (mut rest, mut element) = (index as u64, 0);
-                for (dim, stride) in stored.shape.iter().zip(strides).rev() {
-                    element += (rest % dim) * *stride as u64;
-                    rest /= dim;
-                }
-                file.read_exact_at(target, offset + element * size).unwrap();
+                let at = indices(index as u64, &stored.shape);
+                file.read_exact_at(target, offset + dot(&at, strides) * size).unwrap();
             }
+        }
+        Data::Boxes(chunks) => {
+            let mut found = vec![false; numel as usize];
+            let whole = row_major(&stored.shape);
+            for chunk in chunks {
+                let file = open(chunk.file);
+                for index in 0..chunk.elements() {
+                    let within = indices(index, &chunk.shape);
+                    let at: Vec<u64> =
+                        within.iter().zip(&chunk.offsets).map(|(a, b)| a + b).collect();
+                    let element = dot(&at, &whole) as usize;
+                    assert!(!found[element], "{} has an overlap", stored.name);
+                    found[element] = true;
+                    let target = &mut bytes[element * size as usize..][..size as usize];
+                    let source = chunk.offset + dot(&within, &chunk.strides) * size;
+                    file.read_exact_at(target, source).unwrap();
+                }
+            }
+            assert!(found.iter().all(|found| *found), "{} has a hole", stored.name);
         }
     }
     bytes
+}
+
+/// The indices of an element, by its row-major number.
+fn indices(number: u64, shape: &[u64]) -> Vec<u64> {
+    let mut rest = number;
+    let mut indices: Vec<u64> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let index = rest % size;
+            rest /= size;
+            index
+        })
+        .collect();
+    indices.reverse();
+    indices
+}
+
+fn dot(indices: &[u64], strides: &[i64]) -> u64 {
+    indices.iter().zip(strides).map(|(index, stride)| index * *stride as u64).sum()
 }

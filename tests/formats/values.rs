@@ -109,7 +109,7 @@ fn runs_and_padding_tile_every_buffer() {
                 .map(|(start, len)| (buffer.offset + start * size, len * size));
             let runs = inventory.tensors.iter().filter_map(|tensor| match &tensor.data {
                 Data::Runs(runs) => Some(runs),
-                Data::Strided { .. } => None,
+                Data::Strided { .. } | Data::Boxes(_) => None,
             });
             let within = runs.flatten().filter(|run| {
                 run.file == buffer.file && (buffer.offset..end).contains(&run.offset)

@@ -4,7 +4,7 @@ use crate::show::{self, Table};
 use indexmap::IndexMap;
 use serde::Serialize;
 use ucl_formats::Inventory;
-use ucl_formats::inventory::{Data, Role, Stored};
+use ucl_formats::inventory::{Chunk, Data, Role, Stored};
 use ucl_plan::Plan;
 
 /// Counts of everything.
@@ -167,5 +167,6 @@ fn elements(stored: &Stored) -> u64 {
             stored.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size))
         }
         Data::Runs(runs) => runs.iter().map(|run| run.len).sum(),
+        Data::Boxes(chunks) => chunks.iter().map(Chunk::elements).sum(),
     }
 }

@@ -78,6 +78,12 @@ pub enum Framework {
     DeepSpeed,
     /// Megatron-DeepSpeed: tensor and pipeline parallelism under Megatron's names.
     MegatronDeepSpeed,
+    /// Megatron-LM's own files, one for each tensor, pipeline and expert rank.
+    Megatron,
+    /// Megatron-core's sharded files (`torch_dist`): whole tensors under names without layer numbers.
+    MegatronDist,
+    /// PyTorch's own sharding (FSDP, DCP): names are the model's own.
+    TorchDistributed,
     /// A universal folder of ours.
     Universal,
     /// Hugging Face.
@@ -131,6 +137,8 @@ pub enum Data {
     },
     /// In runs of the row-major order, ascending; what no run holds is not stored.
     Runs(Vec<Run>),
+    /// In boxes that do not overlap; what no box holds is not stored.
+    Boxes(Vec<Chunk>),
 }
 
 impl Inventory {
@@ -171,6 +179,28 @@ pub struct Run {
     pub file: FileId,
     /// The byte offset of the first element in the file.
     pub offset: u64,
+}
+
+/// A box of a tensor, as sharded saves cut it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The index of its first element, per stored dim.
+    pub offsets: Vec<u64>,
+    /// Its extents, per stored dim.
+    pub shape: Vec<u64>,
+    /// The file.
+    pub file: FileId,
+    /// The byte offset of its first element in the file.
+    pub offset: u64,
+    /// Elements from one index to the next, per stored dim.
+    pub strides: Vec<i64>,
+}
+
+impl Chunk {
+    /// How many elements it has.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size))
+    }
 }
 
 /// A flat buffer in a file: the tensors whose runs lie in it and its padding have to tile it.

@@ -5,11 +5,13 @@
 
 mod apart;
 pub mod carry;
+mod dcp;
 pub mod deepspeed;
 pub mod huggingface;
 pub mod inventory;
 mod listed;
 pub mod locate;
+mod megatron;
 mod named;
 pub mod plain;
 pub mod safetensors;

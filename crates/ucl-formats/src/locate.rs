@@ -34,9 +34,9 @@ pub enum Kind {
     DeepSpeed,
     /// `zero/<parameter>/fp32.pt`, made by DeepSpeed's own converter.
     DeepSpeedUniversal,
-    /// `mp_rank_00/model_optim_rng.pt`, or `common.pt` beside `.metadata`.
+    /// `mp_rank_00/model_optim_rng.pt`.
     Megatron,
-    /// `.metadata` and `__0_0.distcp`.
+    /// `.metadata` and `__0_0.distcp`; Megatron-core adds `metadata.json` and `common.pt`.
     TorchDistributed,
     /// A folder with `model.safetensors` or `pytorch_model.bin`, perhaps in shards.
     Weights,
@@ -132,9 +132,9 @@ fn direct(path: &Path) -> Result<Option<Kind>, Problem> {
         if path.join("zero").is_dir() { Kind::DeepSpeedUniversal } else { Kind::DeepSpeed }
     } else if has("optimizer_state.pt") && path.join("zero").is_dir() || is_bare_universal(path) {
         Kind::DeepSpeedUniversal
-    } else if has("common.pt") || names.iter().any(|name| is_megatron_rank(path, name)) {
+    } else if names.iter().any(|name| is_megatron_rank(path, name)) {
         Kind::Megatron
-    } else if has(".metadata") {
+    } else if has(".metadata") || has("common.pt") {
         Kind::TorchDistributed
     } else {
         return Ok(None);

@@ -4,7 +4,7 @@ use crate::huggingface::{model_files, other_entries, read_config};
 use crate::inventory::{Problem, Survey};
 use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
-use crate::{deepspeed, plain, universal};
+use crate::{dcp, deepspeed, megatron, plain, universal};
 use std::path::Path;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
@@ -24,21 +24,9 @@ pub fn survey(path: &Path) -> Survey {
         Kind::Universal => universal::survey(root),
         Kind::Weights => plain::survey_folder(root),
         Kind::File(_) => plain::survey_file(root),
-        Kind::DeepSpeedUniversal => unread(
-            root,
-            "DeepSpeed's own universal checkpoints",
-            "Give the step that it was made from, beside it.",
-        ),
-        Kind::Megatron => unread(
-            root,
-            "checkpoints of Megatron-LM",
-            "Megatron's own converter can write other formats of the weights.",
-        ),
-        Kind::TorchDistributed => unread(
-            root,
-            "checkpoints of torch.distributed",
-            "`torch.distributed.checkpoint.format_utils` makes a torch file of them.",
-        ),
+        Kind::DeepSpeedUniversal => deepspeed::universal::survey(root),
+        Kind::Megatron => megatron::survey(root),
+        Kind::TorchDistributed => dcp::survey(root),
     };
     let mut notes = located.notes.clone();
     notes.append(&mut survey.inventory.notes);
@@ -76,7 +64,7 @@ fn not_taken(others: &[String]) -> Option<String> {
 }
 
 /// A kind that is known and not read yet.
-fn unread(root: &Path, what: &str, help: &str) -> Survey {
+pub(crate) fn unread(root: &Path, what: &str, help: &str) -> Survey {
     let problem = Problem::new(root, format!("this version can't read {what}")).help(help);
     let mut survey = Survey { problems: vec![problem], ..Survey::default() };
     survey.inventory.root = root.to_owned();

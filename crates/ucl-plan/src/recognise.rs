@@ -221,7 +221,13 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
     let family = |name: &str| view.name == name || view.ancestors.iter().any(|a| a == name);
     let framework = match inventory.framework {
         Framework::MegatronDeepSpeed => family("deepspeed"),
-        Framework::DeepSpeed | Framework::HuggingFace => !family("megatron") && !family("mcore"),
+        Framework::Megatron => {
+            (family("megatron") || family("mcore")) && !family("torch-dist") && !family("deepspeed")
+        }
+        Framework::MegatronDist => family("torch-dist"),
+        Framework::DeepSpeed | Framework::HuggingFace | Framework::TorchDistributed => {
+            !family("megatron") && !family("mcore")
+        }
         Framework::Files => true,
         Framework::Universal => {
             let own =

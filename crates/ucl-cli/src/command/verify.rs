@@ -113,7 +113,7 @@ fn universal(
 fn range(inventory: &Inventory, stored: &Stored) -> Option<DigestRange> {
     let (file, offset) = match &stored.data {
         Data::Strided { file, offset, .. } => (*file, *offset),
-        Data::Runs(_) => return None,
+        Data::Runs(_) | Data::Boxes(_) => return None,
     };
     let path = inventory.files.get(usize::try_from(file).ok()?)?.path.clone();
     let elements: u64 = stored.shape.iter().product();

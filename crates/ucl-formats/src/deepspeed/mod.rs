@@ -23,6 +23,7 @@ mod story;
 mod synth;
 #[cfg(test)]
 mod tests;
+pub(crate) mod universal;
 mod weights;
 pub mod write;
 

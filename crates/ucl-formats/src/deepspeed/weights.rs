@@ -239,5 +239,6 @@ fn file_of(stored: &Stored) -> FileId {
     match &stored.data {
         Data::Strided { file, .. } => *file,
         Data::Runs(runs) => runs.first().map_or(0, |run| run.file),
+        Data::Boxes(chunks) => chunks.first().map_or(0, |chunk| chunk.file),
     }
 }

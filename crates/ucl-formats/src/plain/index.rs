@@ -42,7 +42,7 @@ pub(super) fn misplaced(path: &Path, index: &Index, inventory: &Inventory) -> Op
         .iter()
         .filter_map(|tensor| match &tensor.data {
             Data::Strided { file, .. } => Some((tensor.name.as_str(), file_of(*file)?)),
-            Data::Runs(_) => None,
+            Data::Runs(_) | Data::Boxes(_) => None,
         })
         .collect();
     let mut wrong = Vec::new();

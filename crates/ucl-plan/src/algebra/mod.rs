@@ -10,6 +10,7 @@ mod walk;
 
 pub(crate) use expr::Expr;
 pub(crate) use piece::{
-    Bounds, Component, Strides, address, clip, flat_components, meet, strided_components, volume,
+    Bounds, Component, Strides, address, boxed_components, clip, flat_components, meet,
+    strided_components, volume,
 };
 pub(crate) use proof::{Addresses, times, total, weight};

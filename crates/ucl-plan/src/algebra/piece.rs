@@ -48,10 +48,22 @@ pub(crate) fn strided_components(
     unit: &[(&str, u64)],
     params: &[&Param],
 ) -> Vec<Component> {
+    let whole: Bounds = axes.iter().map(|axis| (0, axis.size())).collect();
+    boxed_components(axes, &whole, strides, unit, params)
+}
+
+/// The boxes of a part of a tensor: these indices of its stored dims, the first of them at 0.
+pub(crate) fn boxed_components(
+    axes: &[Expr],
+    part: &[(u64, u64)],
+    strides: &[i64],
+    unit: &[(&str, u64)],
+    params: &[&Param],
+) -> Vec<Component> {
     let mut whole: Vec<(Option<usize>, i64, Vec<Bound>)> = vec![(None, 0, Vec::new())];
-    for (axis, stride) in axes.iter().zip(strides) {
+    for ((axis, (lo, hi)), stride) in axes.iter().zip(part).zip(strides) {
         let mut next = Vec::new();
-        walk(&[axis], 0, axis.size(), 0, &mut |found| {
+        walk(&[axis], *lo, *hi, -signed(*lo), &mut |found| {
             for (term, base, bounds) in &whole {
                 let mut bounds = bounds.clone();
                 bounds.extend(found.bounds.iter().cloned().map(|mut bound| {

@@ -3,7 +3,9 @@
 use super::atlas::{Atlas, Piece, PieceRole};
 use super::buffers::Buffers;
 use super::{Bound, Own, Sizes};
-use crate::algebra::{Component, Expr, clip, flat_components, strided_components};
+use crate::algebra::{
+    Component, Expr, boxed_components, clip, flat_components, strided_components,
+};
 use crate::params::{Param, ParamDim};
 use crate::work::Check;
 use indexmap::IndexMap;
@@ -156,6 +158,19 @@ pub(crate) fn components(
             .map(|component| {
                 let base = signed(*offset) + component.base * size;
                 (component, base, *file)
+            })
+            .collect(),
+        Data::Boxes(chunks) => chunks
+            .iter()
+            .flat_map(|chunk| {
+                let part = chunk.offsets.iter().zip(&chunk.shape);
+                let part: Vec<_> = part.map(|(lo, size)| (*lo, lo + size)).collect();
+                boxed_components(axes, &part, &chunk.strides, unit, params).into_iter().map(
+                    |component| {
+                        let base = signed(chunk.offset) + component.base * size;
+                        (component, base, chunk.file)
+                    },
+                )
             })
             .collect(),
         Data::Runs(runs) => runs

@@ -389,6 +389,7 @@ fn in_order(stored: &Stored, memory: &[u64]) -> Option<Stored> {
             Data::Strided { file: *file, offset: *offset, strides }
         }
         runs @ Data::Runs(_) => runs.clone(),
+        Data::Boxes(_) => return None,
     };
     Some(Stored { shape: memory.to_vec(), data, ..stored.clone() })
 }
