@@ -11,6 +11,18 @@ use std::path::Path;
 /// What is carried stays in memory, so it has a bound: 4 GiB.
 const LARGEST: u64 = 4 << 30;
 
+impl Carried {
+    /// A file without what stands at these paths of keys, under its own name.
+    pub(crate) fn of(path: &Path, without: &[&[&str]]) -> Carried {
+        let owned = |keys: &&[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Carried {
+            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            source: path.to_owned(),
+            without: without.iter().map(owned).collect(),
+        }
+    }
+}
+
 /// The bytes of a carried file: without the keys that were converted, with the storages that are
 /// still referred to. The same file gives the same bytes.
 ///

@@ -14,6 +14,7 @@ pub mod locate;
 mod megatron;
 mod named;
 pub mod plain;
+mod ranks;
 pub mod safetensors;
 mod survey;
 pub mod target;

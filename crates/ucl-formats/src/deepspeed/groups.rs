@@ -1,10 +1,10 @@
 //! The optimizer's parameter groups: what all ranks agree on.
 
-use super::agree::{MIXED, name_of};
 use super::model::ModelFile;
-use super::open::Opened;
 use super::shard::Shard;
 use crate::inventory::{Group, Optimizer, Problem};
+use crate::ranks::Opened;
+use crate::ranks::{MIXED, name_of};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
 use std::path::Path;

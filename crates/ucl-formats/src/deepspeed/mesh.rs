@@ -1,11 +1,11 @@
 //! Which ranks wrote a step, and whether all their files are here.
 
-use super::agree::{MIXED, agreed, count};
 use super::model::ModelFile;
 use super::names::Files;
-use super::open::Opened;
 use super::shard::Shard;
 use crate::inventory::{Mesh, Problem};
+use crate::ranks::Opened;
+use crate::ranks::{MIXED, agreed, count};
 use std::collections::BTreeSet;
 use std::path::Path;
 

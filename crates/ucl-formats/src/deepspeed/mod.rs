@@ -8,14 +8,11 @@
 //! The order is always that of `param_shapes`. The shards' `param_slice_mappings` are not read: under
 //! `round_robin_gradients` they name other parameters than the ones that are there.
 
-mod agree;
 mod flat;
 mod groups;
 mod mesh;
 mod model;
 mod names;
-mod open;
-mod plain;
 mod shard;
 mod states;
 mod story;
@@ -28,10 +25,10 @@ mod weights;
 pub mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
+use crate::ranks::{Opened, open_all};
 use mesh::Step;
 use model::ModelFile;
 use names::{Files, RankFile};
-use open::{Opened, open_all};
 use shard::Shard;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -135,15 +132,4 @@ fn carried(
         Carried::of(&shard.path, &[states, &masters])
     });
     models.chain(shards).collect()
-}
-
-impl Carried {
-    fn of(path: &Path, without: &[&[&str]]) -> Carried {
-        let owned = |keys: &&[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
-        Carried {
-            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            source: path.to_owned(),
-            without: without.iter().map(owned).collect(),
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! `mp_rank_XX_model_states.pt` and `layer_LL-model_TT-model_states.pt`: weights, shapes, what the
 //! run knew of itself.
 
-use super::plain;
 use crate::inventory::Problem;
 use crate::named::{Weight, bare, weights};
+use crate::ranks::unchecked;
+use crate::torch::json;
 use crate::torch::{TorchFile, Value};
 use serde_json::{Map, Value as Json};
 
@@ -109,11 +110,11 @@ impl ModelFile {
             "ds_version" => self.version = value.as_str().map(str::to_owned),
             "ds_config" => {
                 let zero = value.get("zero_optimization");
-                self.zero = zero.and_then(|zero| plain::object(file, zero)).unwrap_or_default();
+                self.zero = zero.and_then(|zero| json::object(file, zero)).unwrap_or_default();
             }
-            "args" => self.args = plain::object(file, value),
-            "universal_checkpoint_info" => self.universal = plain::object(file, value),
-            "checkpoint_version" => self.checkpoint_version = Some(plain::json(file, value)),
+            "args" => self.args = json::object(file, value),
+            "universal_checkpoint_info" => self.universal = json::object(file, value),
+            "checkpoint_version" => self.checkpoint_version = Some(json::json(file, value)),
             _ => {}
         }
     }
@@ -121,11 +122,6 @@ impl ModelFile {
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {
         self.weights = weights(file, value, &mut self.wrapped, &mut self.others, problems);
     }
-}
-
-/// Whether some data in the file has no checksum.
-pub(super) fn unchecked(file: &TorchFile) -> bool {
-    file.storages.values().any(|storage| storage.len > 0 && storage.crc32.is_none())
 }
 
 /// `param_shapes`: a list of dicts, one per parameter group; a single dict in very old files.

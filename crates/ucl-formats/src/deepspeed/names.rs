@@ -5,6 +5,7 @@
 //! beyond, so they are compared as numbers and never as text.
 
 use crate::inventory::Problem;
+use crate::ranks::number;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,12 +119,6 @@ impl Files {
         }
         files
     }
-}
-
-/// Digits and nothing else.
-fn number(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //!
 //! `runtime/zero/stage_1_and_2.py` and `runtime/bf16_optimizer.py` (`state_dict`) write them.
 
-use super::model::unchecked;
-use super::plain;
 use crate::inventory::Problem;
 use crate::named::bare;
+use crate::ranks::unchecked;
+use crate::torch::json;
 use crate::torch::{TensorExtent, TorchFile, Value};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -112,7 +112,7 @@ impl Shard {
             }
             let steps = state.get("base_optimizer_state_step").and_then(Value::items);
             for (index, step) in steps.into_iter().flatten().enumerate() {
-                let step = plain::json(file, step);
+                let step = json::json(file, step);
                 self.group(index).scalars.insert("step".to_owned(), step);
             }
             return;
@@ -123,7 +123,7 @@ impl Shard {
             for (key, value) in group.pairs().into_iter().flatten() {
                 let key = key.as_str().unwrap_or_default();
                 if !matches!(key, "params" | "param_names") {
-                    hyper.insert(key.to_owned(), plain::json(file, value));
+                    hyper.insert(key.to_owned(), json::json(file, value));
                 }
             }
             self.group(index).hyper = hyper;
@@ -152,7 +152,7 @@ impl Shard {
             let name = name.as_str().unwrap_or_default();
             let scalar = value.as_tensor().is_none_or(|tensor| tensor.size.is_empty());
             if scalar {
-                let value = plain::json(file, value);
+                let value = json::json(file, value);
                 self.group(index).scalars.insert(name.to_owned(), value);
                 continue;
             }

@@ -1,12 +1,12 @@
 //! Masters and optimizer states: the parts of all data ranks put together, per parameter.
 
-use super::agree::{MIXED, name_of};
 use super::flat::{Flat, Part, Slot};
 use super::mesh::Degrees;
 use super::model::{ModelFile, Shapes};
-use super::open::Opened;
 use super::shard::Shard;
 use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Stored};
+use crate::ranks::Opened;
+use crate::ranks::{MIXED, name_of};
 use crate::torch::TensorExtent;
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};

@@ -1,10 +1,10 @@
 //! What a step says of itself: framework, versions, step, arguments, and what a person should know.
 
-use super::agree::{MIXED, agreed};
 use super::mesh::Step;
 use super::model::ModelFile;
-use super::open::Opened;
 use crate::inventory::{Framework, Inventory, Problem};
+use crate::ranks::Opened;
+use crate::ranks::{MIXED, agreed};
 use serde_json::{Map, Value as Json};
 
 /// Fills in everything but tensors; gives the name of the optimizer's wrapper.

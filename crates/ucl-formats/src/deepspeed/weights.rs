@@ -2,9 +2,9 @@
 
 use super::mesh::Degrees;
 use super::model::ModelFile;
-use super::open::Opened;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::named::Weight;
+use crate::ranks::Opened;
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
 

@@ -16,6 +16,7 @@ mod extent;
 mod file;
 mod fold;
 mod graft;
+pub(crate) mod json;
 mod keys;
 mod legacy;
 pub mod limits;
