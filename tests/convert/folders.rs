@@ -127,6 +127,12 @@ fn zero_runs_become_models() {
         ("z1-gpt2-fp32-dp4-groups3", "hf-gpt2-fp32", "float32"),
         ("z1-mixtral-bf16-dp2", "hf-mixtral-fp32", "bfloat16"),
         ("z2-llama-bf16-dp2-frozen", "hf-llama-fp32", "bfloat16"),
+        ("z3-gpt2-bf16-dp2", "hf-gpt2-fp32", "bfloat16"),
+        ("z3-llama-bf16-dp4-groups2", "hf-llama-fp32", "bfloat16"),
+        ("z3-llama-fp32-dp2", "hf-llama-fp32", "float32"),
+        ("z3-llamatied-fp32-dp2", "hf-llamatied-fp32", "float32"),
+        ("z3-mixtral-bf16-dp2", "hf-mixtral-fp32", "bfloat16"),
+        ("z3-phi3-fp32-dp2-frozen", "hf-phi3-fp32", "float32"),
     ];
     for (name, model, dtype) in runs {
         let out = scratch.path().join(name);
@@ -135,10 +141,16 @@ fn zero_runs_become_models() {
             convert(&fixture(name), &out, &["--to", "hf", "--config", from.to_str().unwrap()]);
         let mut expected = live(name);
         // A tied head is not written.
-        if name.contains("gpt2") {
+        if name.contains("gpt2") || name.contains("tied") {
             expected.remove("lm_head.weight");
         }
         assert_eq!(written::model(&out), expected, "{name}");
+        let [universal, back] =
+            ["universal", "back"].map(|way| scratch.path().join(format!("{name}-{way}")));
+        let given = ["--config", from.to_str().unwrap()];
+        convert(&fixture(name), &universal, &given);
+        convert(&universal, &back, &[&["--to", "hf"], &given[..]].concat());
+        assert_eq!(written::model(&back), expected, "{name} by way of a universal folder");
         let mut configured = config(&from);
         configured["dtype"] = json!(dtype);
         assert_eq!(config(&out), configured, "{name}");

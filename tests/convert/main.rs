@@ -11,4 +11,5 @@ mod hf;
 mod layers;
 mod padding;
 mod same;
+mod stages;
 mod stored;

@@ -73,6 +73,30 @@ fn zero_2_with_frozen_parameters() {
 }
 
 #[test]
+fn zero_3() {
+    check("z3-llama-fp32-dp2", &[]);
+    check("z3-llama-bf16-dp4-groups2", &[]);
+    check("z3-llamatied-fp32-dp2", &[]);
+    check("z3-gpt2-bf16-dp2", &[]);
+    check("z3-mixtral-bf16-dp2", &[]);
+    check("ds-z3-adagrad-dp2-fp32", &[]);
+    check("ds-z3-gathered-dp2-bf16", &[]);
+    check("ds-z3-lion-dp2-fp32", &[]);
+    check("ds-z3-sgd-dp2-fp32", &[]);
+    check("ds-z3-subgroups-dp3-bf16", &["fixed.weight", "mean", "seen"]);
+    let frozen = [
+        "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.0.mlp.gate_up_proj.weight",
+        "model.layers.0.post_attention_layernorm.weight",
+        "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.0.self_attn.qkv_proj.weight",
+    ];
+    check("z3-phi3-fp32-dp2-frozen", &frozen);
+}
+
+#[test]
 fn megatron_deepspeed() {
     check("megds-llama-tp2-pp2-dp1-bf16", &[]);
     check("megds-llama-tp2-pp1-dp1-z1-nopipe-fp32", &[]);

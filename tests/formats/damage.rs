@@ -26,7 +26,7 @@ fn told(run: &Path) -> String {
 }
 
 /// Damages a copy of a fixture and says what is told of it.
-fn after(fixture: &str, damage: impl FnOnce(&Path)) -> String {
+pub(crate) fn after(fixture: &str, damage: impl FnOnce(&Path)) -> String {
     let (_folder, run) = copy(fixture);
     damage(&run);
     let told = told(&run);
@@ -34,7 +34,7 @@ fn after(fixture: &str, damage: impl FnOnce(&Path)) -> String {
     told
 }
 
-fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();
@@ -65,7 +65,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// Sets the small number after a key of the pickle, as if the file had been saved with it.
-fn set(bytes: &mut [u8], key: &str, number: u8) {
+pub(crate) fn set(bytes: &mut [u8], key: &str, number: u8) {
     let zip = zip(bytes);
     let key = zip.pickle.start + find(&bytes[zip.pickle.clone()], key.as_bytes()) + key.len();
     let value = key + find(&bytes[key..], b"K") + 1;

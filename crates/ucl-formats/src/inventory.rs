@@ -27,6 +27,8 @@ pub struct Inventory {
     pub files: Vec<SourceFile>,
     /// Every stored tensor of every rank and state.
     pub tensors: Vec<Stored>,
+    /// The types of the model's own weights, by name, where they are known and only masters are stored.
+    pub own_types: IndexMap<String, DType>,
     /// Flat buffers whose every byte has to be claimed.
     pub buffers: Vec<Buffer>,
     /// Documents to read dims from, by kind: `config`, `args`, `params`. What a reader adds under

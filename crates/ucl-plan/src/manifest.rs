@@ -117,11 +117,14 @@ impl Plan<'_> {
         }
     }
 
-    /// The types that a universal folder remembers for the model's own weights, by stored name.
+    /// The types that a reader or a universal folder knows of the model's own weights where they are
+    /// not stored, by stored name.
     fn remembered(&self) -> IndexMap<&str, DType> {
-        let manifest = self.bound.inventory.universal.iter();
-        let entries = manifest.flat_map(|manifest| &manifest.tensors);
-        entries.map(|entry| (entry.name.as_str(), entry.dtype)).collect()
+        let inventory = self.bound.inventory;
+        let entries = inventory.universal.iter().flat_map(|manifest| &manifest.tensors);
+        let entries = entries.map(|entry| (entry.name.as_str(), entry.dtype));
+        let known = inventory.own_types.iter().map(|(name, dtype)| (name.as_str(), *dtype));
+        entries.chain(known).collect()
     }
 
     /// What the model itself knows of an item: by its first term.

@@ -5,7 +5,7 @@
 //! (`runtime/zero/stage_1_and_2.py`, `runtime/bf16_optimizer.py`). What is saved of a part may lack
 //! its zeros at the end, so the width comes from the whole and never from a saved tensor.
 
-use crate::inventory::{FileId, Run};
+use super::layout::{Held, Layout};
 
 /// Each rank's part begins at a multiple of this many elements (`nccl_start_alignment_factor`).
 const START_ALIGNMENT: u64 = 2;
@@ -25,22 +25,9 @@ pub(super) struct Flat {
     /// First element of each slot, and what it holds.
     spans: Vec<(u64, u64)>,
     /// Elements without the zeros at the end.
-    pub(super) total: u64,
+    total: u64,
     /// Elements of one rank's part.
-    pub(super) width: u64,
-}
-
-/// A saved part: a contiguous tensor in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// The file.
-    pub(super) file: FileId,
-    /// Its first byte.
-    pub(super) offset: u64,
-    /// Its elements.
-    pub(super) len: u64,
-    /// Bytes of an element.
-    pub(super) size: u64,
+    width: u64,
 }
 
 impl Flat {
@@ -56,62 +43,50 @@ impl Flat {
         Some(Flat { spans, total, width: padded / ranks })
     }
 
-    /// Elements of a rank's part if the zeros at the end were taken off.
-    pub(super) fn stripped(&self, rank: u64) -> u64 {
+    /// The first slot that a rank's part holds anything of, where in the part, and how much.
+    pub(super) fn first(&self, rank: u64) -> Option<(usize, u64, u64)> {
+        self.held(rank, self.width).next().map(|held| (held.slot, held.at, held.len))
+    }
+}
+
+impl Layout for Flat {
+    fn slots(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn width(&self) -> u64 {
+        self.width
+    }
+
+    fn stripped(&self, rank: u64) -> u64 {
         self.total.saturating_sub(rank * self.width).min(self.width)
     }
 
-    /// The runs of each slot, over all parts in the order of their ranks.
-    pub(super) fn runs(&self, parts: &[Part]) -> Vec<Vec<Run>> {
-        let mut runs = vec![Vec::new(); self.spans.len()];
-        for (rank, part) in parts.iter().enumerate() {
-            for (slot, start, len, at) in self.held(rank as u64, part.len) {
-                let offset = part.offset + at * part.size;
-                runs[slot].push(Run { start, len, file: part.file, offset });
-            }
-        }
-        runs
-    }
-
-    /// The first slot that a rank's part holds anything of, where in the part, and how much.
-    pub(super) fn first(&self, rank: u64) -> Option<(usize, u64, u64)> {
-        self.held(rank, self.width).next().map(|(slot, _, len, at)| (slot, at, len))
-    }
-
-    /// What no slot holds of a part of `len` elements: `(start, len)` within the part, ascending.
-    pub(super) fn padding(&self, rank: u64, len: u64) -> Vec<(u64, u64)> {
-        let mut padding = Vec::new();
-        let mut free = 0;
-        for (_, _, held, at) in self.held(rank, len) {
-            if at > free {
-                padding.push((free, at - free));
-            }
-            free = at + held;
-        }
-        if free < len {
-            padding.push((free, len - free));
-        }
-        padding
-    }
-
-    /// What a part holds: slot, first element in the slot, how many, first element in the part.
-    fn held(&self, rank: u64, len: u64) -> impl Iterator<Item = (usize, u64, u64, u64)> + '_ {
+    fn held(&self, rank: u64, len: u64) -> Box<dyn Iterator<Item = Held> + '_> {
         let (low, high) = (rank * self.width, (rank * self.width).saturating_add(len));
         let first = self.spans.partition_point(|(start, numel)| start + numel <= low);
-        self.spans[first..]
+        let held = self.spans[first..]
             .iter()
             .enumerate()
             .take_while(move |(_, (start, _))| *start < high)
             .filter_map(move |(index, &(start, numel))| {
                 let (from, to) = (start.max(low), (start + numel).min(high));
-                (from < to).then(|| (first + index, from - start, to - from, from - low))
-            })
+                let (slot, start, at) = (first + index, from - start, from - low);
+                (from < to).then(|| Held { slot, start, len: to - from, at })
+            });
+        Box::new(held)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::Part;
     use super::*;
+    use crate::inventory::Run;
 
     fn flat(sizes: &[(u64, u64)], ranks: u64) -> Flat {
         let slots: Vec<_> = sizes.iter().map(|&(numel, gap)| Slot { numel, gap }).collect();

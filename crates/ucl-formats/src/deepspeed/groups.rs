@@ -1,10 +1,10 @@
 //! The optimizer's parameter groups: what all ranks agree on.
 
+use super::Rank;
 use super::model::ModelFile;
 use super::shard::Shard;
 use crate::inventory::{Group, Optimizer, Problem};
-use crate::ranks::Opened;
-use crate::ranks::{MIXED, name_of};
+use crate::ranks::{MIXED, Opened, name_of};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
 use std::path::Path;
@@ -12,42 +12,62 @@ use std::path::Path;
 /// The key of the step, in a state or among the hyper-parameters.
 const STEP: &str = "step";
 
-type Shards = [((u64, u64), Opened<Shard>)];
+type Models = [(Rank, Opened<ModelFile>)];
+type Shards = [(Rank, Opened<Shard>)];
 
 /// Makes one optimizer out of all shards; nothing if there are none.
 pub(super) fn optimizer(
-    models: &[(u64, Opened<ModelFile>)],
+    models: &Models,
     shards: &Shards,
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Optimizer> {
-    let count = shards.iter().map(|(_, shard)| shard.content.groups.len()).max()?;
+    let most = |count: fn(&Shard) -> usize| shards.iter().map(|(_, s)| count(&s.content)).max();
+    // Elastic states have no groups of their own: each buffer is one.
+    let count = match most(|shard| shard.params.len())? {
+        0 => most(|shard| shard.groups.len())?,
+        count => count,
+    };
     let groups = (0..count).map(|index| group(models, shards, index, problems)).collect();
     Some(Optimizer { name: Some(name.to_owned()), groups })
 }
 
-fn group(
-    models: &[(u64, Opened<ModelFile>)],
-    shards: &Shards,
-    index: usize,
-    problems: &mut Vec<Problem>,
-) -> Group {
-    let ranks = shards.iter().filter_map(|(_, shard)| {
-        Some((shard.path.as_path(), &shard.content.groups.get(index)?.hyper))
-    });
+fn group(models: &Models, shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> Group {
+    let known = || shards.iter().filter_map(|(_, s)| Some((s, s.content.params.get(index)?)));
+    let ranks = known().map(|(shard, group)| (shard.path.as_path(), &group.hyper));
     let mut hyper = same_hyper(ranks, index, problems);
-    let scalars = scalars(shards, index, problems);
-    let mut step = hyper.get(STEP).cloned();
-    for (name, value) in scalars {
-        if name == STEP {
-            step = Some(value);
-        } else {
-            hyper.insert(format!("state.{name}"), value);
-        }
+    let buffers = known().next().map_or_else(|| vec![index], |(_, group)| group.buffers.clone());
+    for (shard, group) in known().filter(|(_, group)| group.buffers != buffers) {
+        let (theirs, ours) = (&group.buffers, &buffers);
+        let message =
+            format!("group {index} has the buffers {theirs:?}, in other data ranks {ours:?}");
+        problems.push(Problem::new(&shard.path, message).help(MIXED));
     }
-    let shapes = models.iter().filter_map(|(_, model)| model.content.shapes.as_ref()?.get(index));
-    let params: IndexSet<_> = shapes.flatten().map(|(name, _)| name.clone()).collect();
-    Group { hyper, step, steps: IndexMap::new(), params: params.into_iter().collect() }
+    let mut group = Group { step: hyper.get(STEP).cloned(), ..Group::default() };
+    for (number, buffer) in buffers.into_iter().enumerate() {
+        let names = names(models, buffer);
+        for (name, value) in scalars(shards, buffer, problems) {
+            if name != STEP {
+                let known = hyper.entry(format!("state.{name}")).or_insert_with(|| value.clone());
+                if *known != value {
+                    hyper.insert(format!("state.{name}.{buffer}"), value);
+                }
+            } else if number == 0 {
+                group.step = Some(value);
+            } else if group.step.as_ref() != Some(&value) {
+                group.steps.extend(names.iter().map(|name| (name.clone(), value.clone())));
+            }
+        }
+        group.params.extend(names);
+    }
+    Group { hyper, ..group }
+}
+
+/// The parameters in a buffer, over all `mp` ranks; data ranks have the same.
+fn names(models: &Models, buffer: usize) -> IndexSet<String> {
+    let first = models.iter().filter(|((_, dp), _)| *dp == 0);
+    let shapes = first.filter_map(|(_, model)| model.content.shapes.as_ref()?.get(buffer));
+    shapes.flatten().map(|(name, _)| name.clone()).collect()
 }
 
 /// The hyper-parameters of the first rank; others have to have the same.
@@ -81,10 +101,11 @@ fn same_hyper<'a>(
 
 /// States that are one number, as most ranks have them; a rank with another has a file of another
 /// step.
-fn scalars(shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> IndexMap<String, Json> {
+fn scalars(shards: &Shards, buffer: usize, problems: &mut Vec<Problem>) -> IndexMap<String, Json> {
     let mut by_name: IndexMap<&str, Vec<(&Path, &Json)>> = IndexMap::new();
     for (_, shard) in shards {
-        for (name, value) in shard.content.groups.get(index).iter().flat_map(|part| &part.scalars) {
+        for (name, value) in shard.content.groups.get(buffer).iter().flat_map(|part| &part.scalars)
+        {
             by_name.entry(name).or_default().push((&shard.path, value));
         }
     }
@@ -100,7 +121,7 @@ fn scalars(shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> IndexM
                 Problem::new(
                     *path,
                     format!(
-                        "`{name}` of group {index} is {value}, in {} it is {usual}: one of them is of \
+                        "`{name}` of group {buffer} is {value}, in {} it is {usual}: one of them is of \
                          another step",
                         name_of(witness)
                     ),

@@ -1,11 +1,11 @@
 //! Which ranks wrote a step, and whether all their files are here.
 
+use super::Rank;
 use super::model::ModelFile;
 use super::names::Files;
 use super::shard::Shard;
 use crate::inventory::{Mesh, Problem};
-use crate::ranks::Opened;
-use crate::ranks::{MIXED, agreed, count};
+use crate::ranks::{MIXED, Opened, agreed, count};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -58,8 +58,10 @@ impl Degrees {
 pub(super) struct Step<'a> {
     pub(super) root: &'a Path,
     pub(super) files: &'a Files,
-    pub(super) models: &'a [(u64, Opened<ModelFile>)],
-    pub(super) shards: &'a [((u64, u64), Opened<Shard>)],
+    pub(super) models: &'a [(Rank, Opened<ModelFile>)],
+    pub(super) shards: &'a [(Rank, Opened<Shard>)],
+    /// Whether the weights are cut over data ranks too: ZeRO-3.
+    pub(super) partitioned: bool,
 }
 
 impl Step<'_> {
@@ -109,7 +111,8 @@ impl Step<'_> {
     /// Files older than 2025 do not record the degrees.
     fn inferred(&self) -> (u64, u64) {
         let models = self.models.iter().find_map(|(_, model)| model.content.mp);
-        let models = models.unwrap_or(self.files.models.len() as u64).max(1);
+        let named: BTreeSet<_> = self.files.model_ranks().map(|(mp, _)| mp).collect();
+        let models = models.unwrap_or(named.len() as u64).max(1);
         if self.files.layers.is_empty() {
             return (1, models);
         }
@@ -122,13 +125,15 @@ impl Step<'_> {
         let by_shards = self.shards.iter().flat_map(|(_, shard)| {
             shard.content.partitions.iter().map(move |count| (*count, &shard.path))
         });
-        let by_models =
-            self.models.iter().filter_map(|(_, model)| Some((model.content.dp?, &model.path)));
+        // MiCS cuts over the ranks of a group, and only the first group saves.
+        let whole = self.models.iter().filter(|(_, model)| model.content.shard_size().is_none());
+        let by_models = whole.filter_map(|(_, model)| Some((model.content.dp?, &model.path)));
         let dp = agreed(by_shards.chain(by_models), problems, |theirs, witness, usual| {
             let (theirs, usual) = (count(theirs, "data rank"), count(usual, "data rank"));
             format!("{theirs} wrote it, {usual} wrote {witness}")
         });
-        let found = self.files.shards.keys().map(|(_, dp)| dp + 1).max().unwrap_or(1);
+        let named = self.files.shards.keys().copied().chain(self.files.model_ranks());
+        let found = named.map(|(_, dp)| dp.saturating_add(1)).max().unwrap_or(1);
         match dp {
             Some(dp) if (1..=MOST_RANKS).contains(&dp) => dp,
             Some(dp) => {
@@ -153,8 +158,15 @@ impl Step<'_> {
         }
         let of_models = count(models, MODEL_RANK);
         let mut missing = Vec::new();
-        for mp in (0..models).filter(|mp| !self.files.models.contains_key(mp)) {
-            missing.push(format!("mp_rank_{mp:02}_model_states.pt"));
+        for mp in 0..models {
+            if !self.partitioned {
+                let here = self.files.models.contains_key(&mp);
+                missing.extend((!here).then(|| format!("mp_rank_{mp:02}_model_states.pt")));
+                continue;
+            }
+            for dp in (0..degrees.dp).filter(|dp| !self.files.stage3.contains_key(&(mp, *dp))) {
+                missing.push(format!("zero_pp_rank_{dp}_mp_rank_{mp:02}_model_states.pt"));
+            }
         }
         for path in self.files.models.iter().filter(|(mp, _)| **mp >= models).map(|(_, path)| path)
         {
@@ -170,7 +182,7 @@ impl Step<'_> {
                 }
             }
         }
-        for ((mp, dp), path) in &self.files.shards {
+        for ((mp, dp), path) in self.files.shards.iter().chain(&self.files.stage3) {
             if *dp >= degrees.dp {
                 problems.push(surplus(path, &count(degrees.dp, "data rank")));
             } else if *mp >= models {

@@ -1,5 +1,5 @@
 //! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer, with or without the tensor
-//! and pipeline ranks of Megatron-DeepSpeed.
+//! and pipeline ranks of Megatron-DeepSpeed, and ZeRO-3 ([`stage3`]).
 //!
 //! Each `mp` rank (stage and tensor rank) has a model file with the shapes of its parameters in the
 //! order of the flat buffers; each data rank has a shard with its part of those buffers. A pipeline
@@ -10,10 +10,13 @@
 
 mod flat;
 mod groups;
+mod join;
+mod layout;
 mod mesh;
 mod model;
 mod names;
 mod shard;
+mod stage3;
 mod states;
 mod story;
 #[cfg(test)]
@@ -33,6 +36,9 @@ use shard::Shard;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// An `mp` rank (stage and tensor rank), then a data rank.
+type Rank = (u64, u64);
+
 /// Whether a name is one that DeepSpeed's engine gives to a rank's file.
 pub fn is_rank_file(name: &str) -> bool {
     RankFile::parse(name).is_some()
@@ -50,27 +56,36 @@ pub fn survey(root: &Path) -> Survey {
         problems.extend(unread.into_iter().map(|(_, problem)| problem));
         return Survey { inventory, problems };
     }
-    let mut models =
-        open_all(&listed(&files.models), &mut inventory, &mut problems, ModelFile::read);
+    let model_files = if files.stage3.is_empty() {
+        files.models.iter().map(|(mp, path)| ((*mp, 0), path.clone())).collect()
+    } else {
+        listed(&files.stage3)
+    };
+    let mut models = open_all(&model_files, &mut inventory, &mut problems, ModelFile::read);
     let layers =
         open_all(&listed(&files.layers), &mut inventory, &mut problems, ModelFile::read_layer);
     let mut shards = open_all(&listed(&files.shards), &mut inventory, &mut problems, Shard::read);
-    if shards.iter().any(|(_, shard)| shard.content.stage == Some(3)) {
-        let (kind, problem) = stage3(root);
-        inventory.kind = kind.to_owned();
+    let partitioned =
+        !files.stage3.is_empty() || shards.iter().any(|(_, shard)| shard.content.stage == Some(3));
+    let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
+    if let Some(problem) = stage3::unsupported(root, &step).filter(|_| partitioned) {
+        inventory.kind = "DeepSpeed ZeRO-3".to_owned();
         problems.push(problem);
         return Survey { inventory, problems };
     }
-    let step = Step { root, files: &files, models: &models, shards: &shards };
     let degrees = step.degrees(&mut problems);
     // Files of surplus ranks are named; they belong to nothing.
-    models.retain(|(mp, _)| *mp < degrees.pp * degrees.tp);
+    models.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
     shards.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
-    let step = Step { root, files: &files, models: &models, shards: &shards };
+    let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
-    weights::collect(&models, &layers, degrees, &mut inventory, &mut problems);
-    states::collect(&models, &shards, degrees, &mut inventory, &mut problems);
+    if partitioned {
+        stage3::collect(&step, degrees, &mut inventory, &mut problems);
+    } else {
+        weights::collect(&models, &layers, degrees, &mut inventory, &mut problems);
+        states::collect(&models, &shards, degrees, &mut inventory, &mut problems);
+    }
     inventory.optimizer = groups::optimizer(&models, &shards, &optimizer, &mut problems);
     story::steps(&step, &mut inventory, &mut problems);
     inventory.carried = carried(&models, &shards);
@@ -84,8 +99,11 @@ fn listed<K: Copy>(files: &BTreeMap<K, PathBuf>) -> Vec<(K, PathBuf)> {
 /// Layouts that are known and not read yet.
 fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     let mut problems = Vec::new();
-    if !files.stage3.is_empty() {
-        problems.push(stage3(root));
+    if let (Some(one), Some(other)) = (files.stage3.values().next(), files.models.values().next()) {
+        let message =
+            format!("it is of ZeRO-3, and {} beside it of another stage", crate::ranks::name_of(other));
+        let help = "Two runs may have written here: keep the files of one.";
+        problems.push(("DeepSpeed", Problem::new(one, message).help(help)));
     }
     if let Some(first) = files.experts.first() {
         let problem = Problem::new(
@@ -108,28 +126,24 @@ fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     problems
 }
 
-fn stage3(root: &Path) -> (&'static str, Problem) {
-    let message = "this version can't read ZeRO-3, where each parameter is cut over all ranks";
-    let help = "DeepSpeed's `zero_to_fp32.py --safe_serialization`, which lies beside `latest`, \
-                writes the weights as safetensors, which can be read.";
-    ("DeepSpeed ZeRO-3", Problem::new(root, message).help(help))
-}
-
 /// What goes along as it is: schedulers, random states, arguments, whatever a script put in.
-fn carried(
-    models: &[(u64, Opened<ModelFile>)],
-    shards: &[((u64, u64), Opened<Shard>)],
-) -> Vec<Carried> {
+///
+/// Under ZeRO-3 every data rank has a model file; the first one's stands for all.
+fn carried(models: &[(Rank, Opened<ModelFile>)], shards: &[(Rank, Opened<Shard>)]) -> Vec<Carried> {
     let models = models
         .iter()
+        .filter(|((_, dp), _)| *dp == 0)
         .map(|(_, model)| Carried::of(&model.path, &[&["module"], &["frozen_param_fragments"]]));
     let first = shards.iter().filter(|((_, dp), _)| *dp == 0);
     let shards = first.map(|(_, shard)| {
-        let states = ["optimizer_state_dict", "base_optimizer_state", "state"];
+        let (optimizer, masters) = match shard.content.stage {
+            Some(3) => ("optimizer_state_dict", "fp32_flat_groups"),
+            _ => ("base_optimizer_state", "single_partition_of_fp32_groups"),
+        };
+        let states = ["optimizer_state_dict", optimizer, "state"];
         // An elastic list of states has nothing beside them.
         let states = if shard.content.elastic { &states[..2] } else { &states[..] };
-        let masters = ["optimizer_state_dict", "single_partition_of_fp32_groups"];
-        Carried::of(&shard.path, &[states, &masters])
+        Carried::of(&shard.path, &[states, &["optimizer_state_dict", masters]])
     });
     models.chain(shards).collect()
 }

@@ -7,6 +7,7 @@ use crate::ranks::unchecked;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
 use serde_json::{Map, Value as Json};
+use std::collections::HashMap;
 
 /// The shapes of a parameter group in the order of its flat buffer.
 pub(super) type Shapes = Vec<(String, Vec<u64>)>;
@@ -21,7 +22,9 @@ pub(super) struct ModelFile {
     pub(super) buffers: Vec<String>,
     /// One per parameter group; nothing if ZeRO is off.
     pub(super) shapes: Option<Vec<Shapes>>,
+    /// Whole, or under ZeRO-3 this rank's pieces.
     pub(super) frozen: Vec<Weight>,
+    pub(super) frozen_shapes: Shapes,
     /// Alias to original; only the first rank knows.
     pub(super) shared: Vec<(String, String)>,
     pub(super) step: Option<u64>,
@@ -42,6 +45,8 @@ pub(super) struct ModelFile {
     pub(super) wrapped: bool,
     /// Whether data has no checksum in the file.
     pub(super) unchecked: bool,
+    /// Checksums of the file's storages, by key.
+    pub(super) checksums: HashMap<String, u32>,
 }
 
 impl ModelFile {
@@ -49,6 +54,8 @@ impl ModelFile {
     pub(super) fn read(file: &TorchFile, problems: &mut Vec<Problem>) -> ModelFile {
         let root = file.value.root();
         let mut model = ModelFile { unchecked: unchecked(file), ..ModelFile::default() };
+        let sums = file.storages.iter().filter_map(|(key, s)| Some((key.clone(), s.crc32?)));
+        model.checksums = sums.collect();
         if root.get("module").is_none() {
             problems.push(
                 Problem::new(&file.path, format!("it has no `module`: it holds {}", root.kind()))
@@ -81,11 +88,15 @@ impl ModelFile {
                 let mut ignored = Vec::new();
                 self.frozen = weights(file, value, &mut self.wrapped, &mut ignored, problems);
             }
+            "frozen_param_shapes" => match shapes(value, key, &mut self.wrapped) {
+                Ok(shapes) => self.frozen_shapes = shapes.into_iter().flatten().flatten().collect(),
+                Err(message) => problems.push(Problem::new(&file.path, message)),
+            },
             "buffer_names" => {
                 let names = value.items().into_iter().flatten().filter_map(|name| name.as_str());
                 self.buffers = names.map(|name| bare(name, &mut self.wrapped)).collect();
             }
-            "param_shapes" => match shapes(value, &mut self.wrapped) {
+            "param_shapes" => match shapes(value, key, &mut self.wrapped) {
                 Ok(shapes) => self.shapes = shapes,
                 Err(message) => problems.push(Problem::new(&file.path, message)),
             },
@@ -119,13 +130,18 @@ impl ModelFile {
         }
     }
 
+    /// Over how many data ranks MiCS cuts: fewer than there are.
+    pub(super) fn shard_size(&self) -> Option<u64> {
+        self.zero.get("mics_shard_size").and_then(Json::as_u64).filter(|size| *size > 0)
+    }
+
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {
         self.weights = weights(file, value, &mut self.wrapped, &mut self.others, problems);
     }
 }
 
 /// `param_shapes`: a list of dicts, one per parameter group; a single dict in very old files.
-fn shapes(value: Value<'_>, wrapped: &mut bool) -> Result<Option<Vec<Shapes>>, String> {
+fn shapes(value: Value<'_>, key: &str, wrapped: &mut bool) -> Result<Option<Vec<Shapes>>, String> {
     if value.is_none() {
         return Ok(None);
     }
@@ -137,13 +153,12 @@ fn shapes(value: Value<'_>, wrapped: &mut bool) -> Result<Option<Vec<Shapes>>, S
     for group in groups {
         let pairs = group
             .pairs()
-            .ok_or_else(|| format!("a group of `param_shapes` is {}, not a dict", group.kind()))?;
+            .ok_or_else(|| format!("a group of `{key}` is {}, not a dict", group.kind()))?;
         let mut shapes = Shapes::with_capacity(pairs.len());
         for (name, shape) in pairs {
-            let name = name.as_str().ok_or("a name in `param_shapes` is not text")?;
-            let shape = shape
-                .as_shape()
-                .ok_or_else(|| format!("`param_shapes` has no shape for `{name}`"))?;
+            let name = name.as_str().ok_or_else(|| format!("a name in `{key}` is not text"))?;
+            let shape =
+                shape.as_shape().ok_or_else(|| format!("`{key}` has no shape for `{name}`"))?;
             shapes.push((bare(name, wrapped), shape));
         }
         all.push(shapes);

@@ -19,8 +19,8 @@ pub(super) enum RankFile {
     Shard { dp: u64, mp: u64 },
     /// `layer_02-model_01-model_states.pt`, or without `-model_01` if there is one tensor rank.
     Layer { layer: u64, tp: u64 },
-    /// `zero_pp_rank_0_mp_rank_00_model_states.pt`: only ZeRO-3 has them.
-    Stage3Model,
+    /// `zero_pp_rank_0_mp_rank_00_model_states.pt`: ZeRO-3 has one of every data rank.
+    Stage3Model { dp: u64, mp: u64 },
     /// `layer_0_expert_1_mp_rank_00_model_states.pt`, `expp_rank_0_mp_rank_00_optim_states.pt`.
     Expert,
 }
@@ -34,8 +34,8 @@ pub(super) struct Files {
     pub(super) shards: BTreeMap<(u64, u64), PathBuf>,
     /// By layer, then tensor rank.
     pub(super) layers: BTreeMap<(u64, u64), PathBuf>,
-    /// ZeRO-3's model files.
-    pub(super) stage3: Vec<PathBuf>,
+    /// ZeRO-3's model files, by `mp`, then data rank.
+    pub(super) stage3: BTreeMap<(u64, u64), PathBuf>,
     /// Files of experts.
     pub(super) experts: Vec<PathBuf>,
     /// Whether optimizer states were swapped to `offloaded_tensors`.
@@ -66,7 +66,7 @@ impl RankFile {
         let (dp, rest) = rest.split_once("_mp_rank_")?;
         let dp = number(dp)?;
         if let Some(mp) = rest.strip_suffix("_model_states") {
-            return number(mp).map(|_| RankFile::Stage3Model);
+            return Some(RankFile::Stage3Model { dp, mp: number(mp)? });
         }
         // Very old releases forgot the underscore.
         let mp = rest.strip_suffix("optim_states")?;
@@ -96,9 +96,8 @@ impl Files {
                 Some(RankFile::Layer { layer, tp }) => {
                     files.layers.insert((layer, tp), path.clone())
                 }
-                Some(RankFile::Stage3Model) => {
-                    files.stage3.push(path.clone());
-                    None
+                Some(RankFile::Stage3Model { dp, mp }) => {
+                    files.stage3.insert((mp, dp), path.clone())
                 }
                 Some(RankFile::Expert) => {
                     files.experts.push(path.clone());
@@ -121,6 +120,14 @@ impl Files {
     }
 }
 
+impl Files {
+    /// The ranks of the model files: `mp`, then data rank.
+    pub(super) fn model_ranks(&self) -> impl Iterator<Item = (u64, u64)> {
+        let first = self.models.keys().map(|mp| (*mp, 0));
+        first.chain(self.stage3.keys().copied())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::RankFile::{self, *};
@@ -134,7 +141,7 @@ mod tests {
             ("bf16_zero_pp_rank_3_mp_rank_00_optim_states.pt", Some(Shard { dp: 3, mp: 0 })),
             ("fp16_zero_pp_rank_3_mp_rank_00_optim_states.pt", Some(Shard { dp: 3, mp: 0 })),
             ("zero_pp_rank_0_mp_rank_00optim_states.pt", Some(Shard { dp: 0, mp: 0 })),
-            ("zero_pp_rank_0_mp_rank_00_model_states.pt", Some(Stage3Model)),
+            ("zero_pp_rank_12_mp_rank_03_model_states.pt", Some(Stage3Model { dp: 12, mp: 3 })),
             ("layer_02-model_01-model_states.pt", Some(Layer { layer: 2, tp: 1 })),
             ("layer_102-model_states.pt", Some(Layer { layer: 102, tp: 0 })),
             ("layer_0_expert_3_mp_rank_00_model_states.pt", Some(Expert)),

@@ -1,7 +1,8 @@
 //! `zero_pp_rank_D_mp_rank_XX_optim_states.pt`: one data rank's part of the masters and of the
 //! optimizer's states.
 //!
-//! `runtime/zero/stage_1_and_2.py` and `runtime/bf16_optimizer.py` (`state_dict`) write them.
+//! `runtime/zero/stage_1_and_2.py`, `runtime/zero/stage3.py` and `runtime/bf16_optimizer.py`
+//! (`state_dict`) write them.
 
 use crate::inventory::Problem;
 use crate::named::bare;
@@ -14,8 +15,10 @@ use serde_json::Value as Json;
 /// What is wanted of an optimizer shard.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    /// By parameter group.
+    /// By flat buffer: one for each parameter group, under ZeRO-3 one for each of its sub-groups.
     pub(super) groups: Vec<GroupPart>,
+    /// What the optimizer says of its parameter groups; elastic states have nothing of them.
+    pub(super) params: Vec<ParamGroup>,
     /// 1, 2 or 3; BF16_Optimizer does not say.
     pub(super) stage: Option<u64>,
     /// Data ranks, per group.
@@ -25,6 +28,8 @@ pub(super) struct Shard {
     /// Per group, the first entry of `param_slice_mappings`: a parameter, the first element in this
     /// part, how many. Only good to tell whose part it is; see the module above.
     pub(super) firsts: Vec<Option<(String, u64, u64)>>,
+    /// Whether ZeRO-3 cut some parameters over fewer ranks than others (`ds_zero_partition_groups`).
+    pub(super) uneven: bool,
     /// Whether states are lists without padding, made with `elastic_checkpoint`.
     pub(super) elastic: bool,
     /// The scale of a dynamic loss scaler.
@@ -42,8 +47,15 @@ pub(super) struct GroupPart {
     pub(super) flat: IndexMap<String, TensorExtent>,
     /// States that are one number: `step`, and what else an optimizer keeps.
     pub(super) scalars: IndexMap<String, Json>,
+}
+
+/// A parameter group of the optimizer.
+#[derive(Debug, Default)]
+pub(super) struct ParamGroup {
     /// Hyper-parameters, without `params`.
     pub(super) hyper: IndexMap<String, Json>,
+    /// The flat buffers that its parameters lie in.
+    pub(super) buffers: Vec<usize>,
 }
 
 impl Shard {
@@ -71,10 +83,14 @@ impl Shard {
         shard.loss_scale = scale.filter(|_| dynamic);
         if shard.stage == Some(3) || state.get("fp32_flat_groups").is_some() {
             shard.stage = Some(3);
+            shard.uneven = state.get("ds_zero_partition_groups").is_some_and(|v| !v.is_none());
+            shard.masters(file, state, "fp32_flat_groups", problems);
+            let key = "optimizer_state_dict";
+            shard.states(file, state, key, problems);
             return shard;
         }
-        shard.masters(file, state, problems);
-        shard.states(file, state, problems);
+        shard.masters(file, state, "single_partition_of_fp32_groups", problems);
+        shard.states(file, state, "base_optimizer_state", problems);
         shard
     }
 
@@ -85,8 +101,13 @@ impl Shard {
         &mut self.groups[index]
     }
 
-    fn masters(&mut self, file: &TorchFile, state: Value<'_>, problems: &mut Vec<Problem>) {
-        let key = "single_partition_of_fp32_groups";
+    fn masters(
+        &mut self,
+        file: &TorchFile,
+        state: Value<'_>,
+        key: &str,
+        problems: &mut Vec<Problem>,
+    ) {
         let Some(masters) = state.get(key).and_then(Value::items) else {
             problems
                 .push(Problem::new(&file.path, format!("it has no `{key}`, the master weights")));
@@ -100,9 +121,15 @@ impl Shard {
         }
     }
 
-    fn states(&mut self, file: &TorchFile, state: Value<'_>, problems: &mut Vec<Problem>) {
-        let Some(base) = state.get("base_optimizer_state") else {
-            problems.push(Problem::new(&file.path, "it has no `base_optimizer_state`"));
+    fn states(
+        &mut self,
+        file: &TorchFile,
+        state: Value<'_>,
+        key: &str,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(base) = state.get(key) else {
+            problems.push(Problem::new(&file.path, format!("it has no `{key}`")));
             return;
         };
         if let Some(groups) = base.as_list() {
@@ -126,16 +153,19 @@ impl Shard {
                     hyper.insert(key.to_owned(), json::json(file, value));
                 }
             }
-            self.group(index).hyper = hyper;
+            // Under ZeRO-1 and 2 the one tensor of a group is its buffer.
+            let numbers = integers(group.get("params")).into_iter().map(|number| number as usize);
+            let buffers = if self.stage == Some(3) { numbers.collect() } else { vec![index] };
+            self.params.push(ParamGroup { hyper, buffers });
         }
-        for (key, group) in base.get("state").and_then(Value::pairs).into_iter().flatten() {
-            match key.as_u64() {
+        for (number, group) in base.get("state").and_then(Value::pairs).into_iter().flatten() {
+            match number.as_u64() {
                 Some(index) if index < (1 << 20) => {
                     self.group_states(file, index as usize, group, problems);
                 }
                 _ => problems.push(Problem::new(
                     &file.path,
-                    "a key of `base_optimizer_state.state` is not the number of a group",
+                    format!("a key of `{key}.state` is not the number of a group"),
                 )),
             }
         }

@@ -31,6 +31,7 @@ pub(super) fn tell(
     let recorded = || models().find_map(|model| model.zero.get("stage")?.as_u64());
     let stage = shards().find_map(|shard| shard.stage).or_else(recorded);
     let optimizer = match (bf16, step.shards.is_empty(), stage) {
+        _ if step.partitioned => "ZeRO-3".to_owned(),
         (true, ..) => "BF16_Optimizer".to_owned(),
         (false, false, stage) => format!("ZeRO-{}", stage.unwrap_or(1)),
         (false, true, _) => "without ZeRO".to_owned(),

@@ -35,24 +35,31 @@ impl Default for Synth {
 
 /// A file in the making.
 #[derive(Default)]
-struct Draft {
-    pickle: Pickle,
+pub(super) struct Draft {
+    pub(super) pickle: Pickle,
     storages: Vec<Vec<u8>>,
 }
 
 impl Draft {
-    fn tensor(&mut self, values: &[f32]) -> NodeId {
-        let key = self.storages.len().to_string();
-        self.storages.push(values.iter().flat_map(|value| value.to_le_bytes()).collect());
-        self.pickle.whole_tensor(&key, DType::F32, &[values.len() as u64]).unwrap()
+    pub(super) fn tensor(&mut self, values: &[f32]) -> NodeId {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.of_type(DType::F32, bytes)
     }
 
-    fn dict(&mut self, pairs: Vec<(&str, NodeId)>) -> NodeId {
+    /// A flat tensor of any type.
+    pub(super) fn of_type(&mut self, dtype: DType, bytes: Vec<u8>) -> NodeId {
+        let key = self.storages.len().to_string();
+        let len = bytes.len() as u64 / dtype.size_bytes();
+        self.storages.push(bytes);
+        self.pickle.whole_tensor(&key, dtype, &[len]).unwrap()
+    }
+
+    pub(super) fn dict(&mut self, pairs: Vec<(&str, NodeId)>) -> NodeId {
         let pairs = pairs.into_iter().map(|(key, value)| (self.pickle.str(key), value)).collect();
         self.pickle.dict(pairs)
     }
 
-    fn write(mut self, root: NodeId, path: &Path) {
+    pub(super) fn write(mut self, root: NodeId, path: &Path) {
         self.pickle.set_root(root);
         let sizes: Vec<_> = self
             .storages

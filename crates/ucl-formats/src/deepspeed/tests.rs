@@ -24,7 +24,7 @@ fn clean(synth: &Synth) -> Inventory {
     inventory
 }
 
-fn values(inventory: &Inventory, tensor: &Stored) -> Vec<f32> {
+pub(super) fn values(inventory: &Inventory, tensor: &Stored) -> Vec<f32> {
     let mut values = Vec::new();
     let mut take = |file: u32, offset: u64, len: u64| {
         let mut bytes = vec![0; len as usize * 4];

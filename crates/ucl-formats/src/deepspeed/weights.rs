@@ -1,5 +1,6 @@
 //! The model's own tensors: which of them are one and the same, and what each is to the training.
 
+use super::Rank;
 use super::mesh::Degrees;
 use super::model::ModelFile;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
@@ -13,15 +14,15 @@ pub(super) const PARAM: &str = "param";
 
 /// Puts the tensors of all model and layer files into the inventory.
 pub(super) fn collect(
-    models: &[(u64, Opened<ModelFile>)],
+    models: &[(Rank, Opened<ModelFile>)],
     layers: &[((u64, u64), Opened<ModelFile>)],
     degrees: Degrees,
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
-    let known = Known::new(models);
+    let known = Known::new(models.iter().map(|(_, model)| &model.content));
     let mut stored = HashSet::new();
-    for (mp, model) in models {
+    for ((mp, _), model) in models {
         let held = Held { file: model.file, at: degrees.at(*mp) };
         let mut weights = model.content.weights.clone();
         let have: IndexSet<_> = weights.iter().map(|weight| weight.name.clone()).collect();
@@ -42,31 +43,31 @@ pub(super) fn collect(
 }
 
 /// Stage and tensor rank, where a tensor has them.
-type Place = (Option<u64>, Option<u64>);
+pub(super) type Place = (Option<u64>, Option<u64>);
 
 fn place(at: &Mesh) -> Place {
     (at.get("pp").copied(), at.get("tp").copied())
 }
 
 /// A file whose tensors are being stored.
-struct Held {
-    file: FileId,
-    at: Mesh,
+pub(super) struct Held {
+    pub(super) file: FileId,
+    pub(super) at: Mesh,
 }
 
 /// What the model files say of names.
-struct Known<'a> {
-    trained: HashMap<&'a str, &'a [u64]>,
-    buffers: IndexSet<&'a str>,
+pub(super) struct Known<'a> {
+    pub(super) trained: HashMap<&'a str, &'a [u64]>,
+    pub(super) buffers: IndexSet<&'a str>,
     /// Alias to original.
-    shared: IndexMap<&'a str, &'a str>,
+    pub(super) shared: IndexMap<&'a str, &'a str>,
     /// The local part of `tied_modules.<key>.<local>`, where it is the only one: the full name.
     tied: HashMap<&'a str, Option<&'a str>>,
 }
 
 impl<'a> Known<'a> {
-    fn new(models: &'a [(u64, Opened<ModelFile>)]) -> Known<'a> {
-        let contents = || models.iter().map(|(_, model)| &model.content);
+    pub(super) fn new(models: impl Iterator<Item = &'a ModelFile> + Clone) -> Known<'a> {
+        let contents = || models.clone();
         let groups = || contents().filter_map(|model| model.shapes.as_ref()).flatten().flatten();
         let mut tied = HashMap::new();
         for (name, _) in groups() {
@@ -88,7 +89,7 @@ impl<'a> Known<'a> {
     }
 
     /// Stores the tensors of one file, each under one name.
-    fn store(
+    pub(super) fn store(
         &self,
         weights: Vec<Weight>,
         held: &Held,
@@ -186,7 +187,7 @@ impl<'a> Known<'a> {
 
 /// Every trained parameter of every rank has to be among the weights, in its shape.
 fn complete(
-    models: &[(u64, Opened<ModelFile>)],
+    models: &[(Rank, Opened<ModelFile>)],
     layered: bool,
     degrees: Degrees,
     inventory: &Inventory,
@@ -198,7 +199,7 @@ fn complete(
     }
     let layers_here: HashSet<_> =
         inventory.tensors.iter().map(|t| (layer_of(&t.name), place(&t.at))).collect();
-    for (mp, model) in models {
+    for ((mp, _), model) in models {
         let at = if layered { degrees.at_layer(mp % degrees.tp) } else { degrees.at(*mp) };
         let at = place(&at);
         let mut absent = Vec::new();
@@ -217,17 +218,19 @@ fn complete(
                 None => absent.push(name.as_str()),
             }
         }
-        if let Some(first) = absent.first() {
-            let more = match absent.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            problems.push(Problem::new(
-                &model.path,
-                format!("the optimizer has `{first}`{more}, the weights do not"),
-            ));
-        }
+        problems.extend(without_weights(model, &absent));
     }
+}
+
+/// Parameters that only the optimizer has.
+pub(super) fn without_weights(model: &Opened<ModelFile>, absent: &[&str]) -> Option<Problem> {
+    let first = absent.first()?;
+    let more = match absent.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = format!("the optimizer has `{first}`{more}, the weights do not");
+    Some(Problem::new(&model.path, message))
 }
 
 /// The part of a pipeline's name that says which layer's file holds it.

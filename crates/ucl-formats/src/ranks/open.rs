@@ -18,6 +18,8 @@ pub(crate) struct Opened<T> {
     pub(crate) file: FileId,
     /// Its path.
     pub(crate) path: PathBuf,
+    /// What it was called when it was saved, without its ending; torch's old form does not say.
+    pub(crate) saved_as: Option<String>,
     /// What was wanted.
     pub(crate) content: T,
 }
@@ -32,11 +34,11 @@ pub(crate) fn open_all<K: Copy + Send + Sync, T: Send>(
     let mut opened = Vec::with_capacity(paths.len());
     for (key, path, result) in each(paths, |path| open(path, &read)) {
         match result {
-            Ok((source, content, mut wrong)) => {
+            Ok((source, saved_as, content, mut wrong)) => {
                 let file = inventory.files.len() as FileId;
                 inventory.files.push(source);
                 problems.append(&mut wrong);
-                opened.push((key, Opened { file, path, content }));
+                opened.push((key, Opened { file, path, saved_as, content }));
             }
             Err(problem) => problems.push(problem),
         }
@@ -44,7 +46,7 @@ pub(crate) fn open_all<K: Copy + Send + Sync, T: Send>(
     opened
 }
 
-type Read<T> = (SourceFile, T, Vec<Problem>);
+type Read<T> = (SourceFile, Option<String>, T, Vec<Problem>);
 
 fn open<T>(
     path: &Path,
@@ -55,7 +57,8 @@ fn open<T>(
     let mut problems = Vec::new();
     let content = read(&file, &mut problems);
     let header_bytes = file.header_bytes_read;
-    Ok((SourceFile { path: path.to_owned(), bytes, header_bytes }, content, problems))
+    let source = SourceFile { path: path.to_owned(), bytes, header_bytes };
+    Ok((source, file.saved_as, content, problems))
 }
 
 /// Applies a function to every path, in order.

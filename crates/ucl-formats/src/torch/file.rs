@@ -9,6 +9,7 @@ use super::extent::{self, StorageExtent, TensorExtent};
 use super::node::Tensor;
 use super::pickle::Pickle;
 use super::source::Source;
+use super::zip::Parts;
 use super::{legacy, zip};
 
 /// A file written by `torch.save`, opened: its pickle, and where its storages lie.
@@ -23,6 +24,9 @@ pub struct TorchFile {
     pub value: Pickle,
     /// Storages by key, in file order.
     pub storages: IndexMap<String, StorageExtent>,
+    /// What the file was called when it was saved, without its ending, as torch writes it into the
+    /// zip: `archive` if it was saved to a stream. The old form does not say.
+    pub saved_as: Option<String>,
     /// Bytes read to open it.
     pub header_bytes_read: u64,
 }
@@ -69,9 +73,9 @@ impl TorchFile {
         source: Result<Source<'_>, TorchErrorKind>,
     ) -> Result<TorchFile, TorchError> {
         let source = source.map_err(at(path))?;
-        let (value, storages) = sniff(&source).map_err(at(path))?;
+        let Parts { value, storages, saved_as } = sniff(&source).map_err(at(path))?;
         let header_bytes_read = source.bytes_read();
-        Ok(TorchFile { path: path.to_owned(), value, storages, header_bytes_read })
+        Ok(TorchFile { path: path.to_owned(), value, storages, saved_as, header_bytes_read })
     }
 }
 
@@ -84,7 +88,7 @@ const START: u64 = 262;
 /// Where a tar has its magic.
 const TAR_MAGIC: usize = 257;
 
-fn sniff(source: &Source<'_>) -> Result<zip::Parts, TorchErrorKind> {
+fn sniff(source: &Source<'_>) -> Result<Parts, TorchErrorKind> {
     let start = source.read(0, START.min(source.len()))?;
     if start.is_empty() {
         return Err(TorchErrorKind::Empty);

@@ -39,7 +39,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Parts, TorchErrorKind> {
     let pickle = part(&mut cursor, "object")?;
     let keys = part(&mut cursor, "storage keys")?;
     let storages = storages(source, cursor.position(), &pickle, &keys)?;
-    Ok((pickle, storages))
+    Ok(Parts { value: pickle, storages, saved_as: None })
 }
 
 fn part(cursor: &mut Cursor<'_>, what: &str) -> Result<Pickle, TorchErrorKind> {

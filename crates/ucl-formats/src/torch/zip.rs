@@ -16,8 +16,14 @@ use super::local::{self, Member};
 use super::pickle::Pickle;
 use super::source::Source;
 
-/// What a torch file holds: the pickle, and where its storages lie in the file.
-pub(super) type Parts = (Pickle, IndexMap<String, StorageExtent>);
+/// What a torch file holds.
+pub(super) struct Parts {
+    pub(super) value: Pickle,
+    /// Where its storages lie in the file.
+    pub(super) storages: IndexMap<String, StorageExtent>,
+    /// The folder that all members lie in.
+    pub(super) saved_as: Option<String>,
+}
 
 /// The end record of a zip without a comment.
 const END_RECORD: u64 = 22;
@@ -43,9 +49,9 @@ pub(super) fn read(source: &Source<'_>) -> Result<Parts, TorchErrorKind> {
         }
     }
     let bytes = pickle_member.read(source, MAX_PICKLE_BYTES)?;
-    let pickle = Pickle::parse(&bytes)
+    let value = Pickle::parse(&bytes)
         .map_err(|error| TorchErrorKind::Pickle { entry: pickle_member.name.clone(), error })?;
-    Ok((pickle, storages))
+    Ok(Parts { value, storages, saved_as: Some(root.to_owned()) })
 }
 
 /// The pickle's name without the root folder, which may be called anything.

@@ -1,0 +1,63 @@
+//! What the files of all data ranks have to have in common.
+
+use super::super::Rank;
+use super::super::mesh::Step;
+use super::super::model::{ModelFile, Shapes};
+use super::super::names::RankFile;
+use super::first;
+use crate::inventory::Problem;
+use crate::ranks::Opened;
+use crate::ranks::{MIXED, name_of};
+use std::collections::HashMap;
+
+/// Finds files that lie under another rank's name. All ranks' files have the same form, but torch
+/// writes into each what it was called when it was saved.
+pub(super) fn names(step: &Step<'_>, problems: &mut Vec<Problem>) {
+    let models = step.models.iter().map(|(rank, file)| (rank, &file.path, &file.saved_as));
+    let shards = step.shards.iter().map(|(rank, file)| (rank, &file.path, &file.saved_as));
+    for (rank, path, saved_as) in models.chain(shards) {
+        let Some(saved_as) = saved_as else { continue };
+        let was = match RankFile::parse(&format!("{saved_as}.pt")) {
+            Some(RankFile::Shard { dp, mp } | RankFile::Stage3Model { dp, mp }) => (mp, dp),
+            _ => continue,
+        };
+        if was != *rank {
+            let message = format!("it was saved as {saved_as}.pt: it is of another rank");
+            let help = "Files were renamed or copied over one another: copy them again.";
+            problems.push(Problem::new(path, message).help(help));
+        }
+    }
+}
+
+/// The shapes are those of the first data rank.
+pub(super) fn shapes(step: &Step<'_>, problems: &mut Vec<Problem>) {
+    let firsts: HashMap<u64, &Opened<ModelFile>> = first(step).collect();
+    for ((mp, _), model) in step.models.iter().filter(|((_, dp), _): &&(Rank, _)| *dp > 0) {
+        let Some(one) = firsts.get(mp) else { continue };
+        let (ours, theirs) = (&one.content, &model.content);
+        let trained = |model: &ModelFile| model.shapes.clone().unwrap_or_default();
+        let frozen = |model: &ModelFile| vec![model.frozen_shapes.clone()];
+        let found = differ("param_shapes", &trained(ours), &trained(theirs))
+            .or_else(|| differ("frozen_param_shapes", &frozen(ours), &frozen(theirs)));
+        if let Some(found) = found {
+            let message = format!("{found} in {}", name_of(&one.path));
+            problems.push(Problem::new(&model.path, message).help(MIXED));
+        }
+    }
+}
+
+/// The first difference of two lists of shapes, as far as the second is told.
+fn differ(key: &str, ours: &[Shapes], theirs: &[Shapes]) -> Option<String> {
+    if ours.len() != theirs.len() {
+        return Some(format!("`{key}` has {} sub-groups, {}", theirs.len(), ours.len()));
+    }
+    ours.iter().zip(theirs).find_map(|(ours, theirs)| {
+        let longest = ours.len().max(theirs.len());
+        let at = (0..longest).find(|at| ours.get(*at) != theirs.get(*at))?;
+        let told = |shape: Option<&(String, Vec<u64>)>| match shape {
+            Some((name, shape)) => format!("`{name}` {shape:?}"),
+            None => "nothing".to_owned(),
+        };
+        Some(format!("`{key}` has {}, {}", told(theirs.get(at)), told(ours.get(at))))
+    })
+}

@@ -1,0 +1,116 @@
+//! What the model files hold besides shapes: buffers, frozen pieces, and the types of what is cut.
+
+use super::super::mesh::{Degrees, Step};
+use super::super::model::ModelFile;
+use super::super::weights::{Held, Known, without_weights};
+use super::{first, frozen};
+use crate::inventory::{Inventory, Problem};
+use crate::named::Weight;
+use crate::ranks::Opened;
+use indexmap::IndexSet;
+use std::collections::{HashMap, HashSet};
+use ucl_tensor::DType;
+
+/// Puts the model's own tensors into the inventory.
+pub(super) fn collect(
+    step: &Step<'_>,
+    degrees: Degrees,
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) {
+    let known = Known::new(first(step).map(|(_, model)| &model.content));
+    let mut stored = HashSet::new();
+    for (mp, model) in first(step) {
+        let held = Held { file: model.file, at: degrees.at(mp) };
+        let (whole, empty): (Vec<&Weight>, Vec<&Weight>) =
+            model.content.weights.iter().partition(|weight| is_whole(&known, weight));
+        known.store(whole.iter().copied().cloned().collect(), &held, &mut stored, inventory);
+        let have = whole.iter().map(|weight| weight.name.as_str()).collect();
+        frozen::collect(step.models, (mp, model), degrees, &have, inventory, problems);
+        stand_ins(&known, model, &empty, inventory, problems);
+    }
+    let own: IndexSet<DType> = inventory.own_types.values().copied().collect();
+    if !own.is_empty() {
+        let own: Vec<&str> = own.iter().map(|dtype| dtype.name()).collect();
+        inventory.notes.push(format!(
+            "ZeRO-3 saves no trained weights beside the masters; the model's own are {}.",
+            own.join(", ")
+        ));
+    }
+    differing(step, &known, inventory);
+}
+
+/// Whether a tensor of the module is there, and not only its stand-in.
+fn is_whole(known: &Known<'_>, weight: &Weight) -> bool {
+    weight.extent.numel > 0 || known.buffers.contains(weight.name.as_str())
+}
+
+/// What the empty tensors of a module say: the types of its weights, and which names are second ones.
+fn stand_ins(
+    known: &Known<'_>,
+    model: &Opened<ModelFile>,
+    empty: &[&Weight],
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) {
+    let frozen: HashSet<&str> =
+        model.content.frozen_shapes.iter().map(|(name, _)| name.as_str()).collect();
+    let is_held = |name: &str| known.trained.contains_key(name) || frozen.contains(name);
+    let mut lost = Vec::new();
+    for weight in empty {
+        let name = weight.name.as_str();
+        let original = known.shared.get(name).filter(|original| is_held(original));
+        if known.trained.contains_key(name) {
+            inventory.own_types.insert(name.to_owned(), weight.extent.dtype);
+        } else if let Some(original) = original {
+            inventory.aliases.insert(name.to_owned(), (*original).to_owned());
+        } else if !frozen.contains(name) {
+            lost.push(name);
+        }
+    }
+    if let Some(first) = lost.first() {
+        inventory.notes.push(format!(
+            "{} parameters of the module are in no file, such as `{first}`: they were not trained, and \
+             left out when this was saved.",
+            lost.len()
+        ));
+    }
+    let here: HashSet<&str> = model.content.weights.iter().map(|w| w.name.as_str()).collect();
+    let shapes = model.content.shapes.iter().flatten().flatten();
+    let absent: Vec<&str> =
+        shapes.map(|(name, _)| name.as_str()).filter(|name| !here.contains(name)).collect();
+    problems.extend(without_weights(model, &absent));
+}
+
+/// Every data rank saves its own buffers, and statistics of what a rank saw are its own: the files'
+/// checksums tell.
+fn differing(step: &Step<'_>, known: &Known<'_>, inventory: &mut Inventory) {
+    let firsts: HashMap<u64, HashMap<&str, _>> =
+        first(step).map(|(mp, model)| (mp, sums(known, &model.content))).collect();
+    let mut differing: IndexSet<&str> = IndexSet::new();
+    for ((mp, _), model) in step.models {
+        let Some(ours) = firsts.get(mp) else { continue };
+        let theirs = sums(known, &model.content);
+        let differs = |name: &&&str| matches!((ours.get(**name), theirs.get(**name)), (Some(a), Some(b)) if a != b);
+        differing.extend(ours.keys().filter(differs));
+    }
+    differing.sort_unstable();
+    if let Some(first) = differing.first() {
+        inventory.notes.push(format!(
+            "{} tensors of the module differ between data ranks, such as `{first}`: those of the first \
+             are taken.",
+            differing.len()
+        ));
+    }
+}
+
+/// The checksums of what is whole, with the place in the storage that they are of.
+fn sums<'m>(known: &Known<'_>, model: &'m ModelFile) -> HashMap<&'m str, (&'m [u64], u64, u32)> {
+    let whole = model.weights.iter().filter(|weight| is_whole(known, weight));
+    let sums = whole.filter_map(|weight| {
+        let extent = &weight.extent;
+        let sum = *model.checksums.get(&extent.storage_key)?;
+        Some((weight.name.as_str(), (extent.shape.as_slice(), extent.storage_offset, sum)))
+    });
+    sums.collect()
+}
