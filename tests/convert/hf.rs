@@ -70,6 +70,13 @@ fn deepspeeds_autotp_is_a_layout_of_the_hugging_face_view() {
     let name = "autotp-llama-tp2-dp1-z1-bf16";
     // No config lies beside the run: how rows fall into heads has to be said.
     check(name, &["--view", "hf", "--set", "n=4", "--set", "k=2"], &live(name));
+    let name = "ds-z3-autotp-tp2-dp2-bf16";
+    check(name, &["--view", "hf", "--set", "n=4", "--set", "k=2"], &live(name));
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    convert(&fixture(name), &out, &["--to", "hf", "--set", "n=4", "--set", "k=2"]);
+    let model = sets(&fixture(name).join("oracle/oracle.json")).remove("live.model");
+    assert_eq!(written::model(&out), model.expect("the weights"));
 }
 
 #[test]

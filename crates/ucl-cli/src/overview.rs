@@ -3,6 +3,7 @@
 use crate::show::{self, Table};
 use indexmap::IndexMap;
 use serde::Serialize;
+use std::collections::HashSet;
 use ucl_formats::Inventory;
 use ucl_formats::inventory::{Chunk, Data, Role, Stored};
 use ucl_plan::Plan;
@@ -123,8 +124,11 @@ impl Parameters {
             names.entry(&stored.name).or_insert(stored.role);
         }
         let mut parameters = Parameters::default();
-        let weights = inventory.tensors.iter().filter(|stored| stored.state == "param");
-        let elements = weights.map(elements).sum();
+        let of_state = |state| inventory.tensors.iter().filter(move |stored| stored.state == state);
+        let own: HashSet<&str> = of_state("param").map(|stored| stored.name.as_str()).collect();
+        // Where nothing else is stored the masters are the weights.
+        let masters = of_state("fp32").filter(|stored| !own.contains(stored.name.as_str()));
+        let elements = of_state("param").chain(masters).map(elements).sum();
         names.into_values().for_each(|role| parameters.add(role, 0));
         parameters.elements = elements;
         parameters

@@ -1,5 +1,5 @@
 //! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer, with or without the tensor
-//! and pipeline ranks of Megatron-DeepSpeed, and ZeRO-3 ([`stage3`]).
+//! and pipeline ranks of Megatron-DeepSpeed, and ZeRO-3 (`stage3`).
 //!
 //! Each `mp` rank (stage and tensor rank) has a model file with the shapes of its parameters in the
 //! order of the flat buffers; each data rank has a shard with its part of those buffers. A pipeline
@@ -28,7 +28,7 @@ mod weights;
 pub mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
-use crate::ranks::{Opened, open_all};
+use crate::ranks::{Opened, name_of, open_all};
 use mesh::Step;
 use model::ModelFile;
 use names::{Files, RankFile};
@@ -99,9 +99,10 @@ fn listed<K: Copy>(files: &BTreeMap<K, PathBuf>) -> Vec<(K, PathBuf)> {
 /// Layouts that are known and not read yet.
 fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     let mut problems = Vec::new();
-    if let (Some(one), Some(other)) = (files.stage3.values().next(), files.models.values().next()) {
-        let message =
-            format!("it is of ZeRO-3, and {} beside it of another stage", crate::ranks::name_of(other));
+    let whole = files.models.values().chain(files.layers.values()).next();
+    if let Some((one, other)) = files.stage3.values().next().zip(whole) {
+        let other = name_of(other);
+        let message = format!("it is of ZeRO-3, {other} beside it is of another stage");
         let help = "Two runs may have written here: keep the files of one.";
         problems.push(("DeepSpeed", Problem::new(one, message).help(help)));
     }

@@ -6,8 +6,7 @@ use super::super::model::{ModelFile, Shapes};
 use super::super::names::RankFile;
 use super::first;
 use crate::inventory::Problem;
-use crate::ranks::Opened;
-use crate::ranks::{MIXED, name_of};
+use crate::ranks::{MIXED, Opened, count, name_of};
 use std::collections::HashMap;
 
 /// Finds files that lie under another rank's name. All ranks' files have the same form, but torch
@@ -49,7 +48,8 @@ pub(super) fn shapes(step: &Step<'_>, problems: &mut Vec<Problem>) {
 /// The first difference of two lists of shapes, as far as the second is told.
 fn differ(key: &str, ours: &[Shapes], theirs: &[Shapes]) -> Option<String> {
     if ours.len() != theirs.len() {
-        return Some(format!("`{key}` has {} sub-groups, {}", theirs.len(), ours.len()));
+        let told = |shapes: &[Shapes]| count(shapes.len() as u64, "sub-group");
+        return Some(format!("`{key}` has {}, {}", told(theirs), told(ours)));
     }
     ours.iter().zip(theirs).find_map(|(ours, theirs)| {
         let longest = ours.len().max(theirs.len());

@@ -6,7 +6,7 @@ use super::super::weights::{Held, Known, without_weights};
 use super::{first, frozen};
 use crate::inventory::{Inventory, Problem};
 use crate::named::Weight;
-use crate::ranks::Opened;
+use crate::ranks::{Opened, count};
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 use ucl_tensor::DType;
@@ -70,9 +70,9 @@ fn stand_ins(
     }
     if let Some(first) = lost.first() {
         inventory.notes.push(format!(
-            "{} parameters of the module are in no file, such as `{first}`: they were not trained, and \
-             left out when this was saved.",
-            lost.len()
+            "In no file, as they were frozen and left out when this was saved: {} of the module, such as \
+             `{first}`.",
+            count(lost.len() as u64, "parameter")
         ));
     }
     let here: HashSet<&str> = model.content.weights.iter().map(|w| w.name.as_str()).collect();
@@ -97,9 +97,8 @@ fn differing(step: &Step<'_>, known: &Known<'_>, inventory: &mut Inventory) {
     differing.sort_unstable();
     if let Some(first) = differing.first() {
         inventory.notes.push(format!(
-            "{} tensors of the module differ between data ranks, such as `{first}`: those of the first \
-             are taken.",
-            differing.len()
+            "Data ranks do not agree on {}, such as `{first}`: what the first rank has counts.",
+            count(differing.len() as u64, "buffer")
         ));
     }
 }
