@@ -54,7 +54,9 @@ impl Layout for Cut {
     }
 
     fn held(&self, rank: u64, len: u64) -> Box<dyn Iterator<Item = Held> + '_> {
-        let held = self.slots.iter().enumerate().filter_map(move |(slot, param)| {
+        // Of a rank without a file there is nothing to walk through.
+        let slots = if len == 0 { &[] } else { &self.slots[..] };
+        let held = slots.iter().enumerate().filter_map(move |(slot, param)| {
             // The last rank has fewer than a piece, or none; so may others have if the parameter is
             // smaller than the number of ranks.
             let start = rank.saturating_mul(param.piece).min(param.numel);

@@ -6,6 +6,7 @@ use super::super::mesh::Degrees;
 use super::super::model::ModelFile;
 use super::super::weights::PARAM;
 use super::cut::Cut;
+use super::most_are_missing;
 use crate::inventory::{Inventory, Problem, Role, Stored};
 use crate::named::Weight;
 use crate::ranks::MIXED;
@@ -30,7 +31,7 @@ pub(super) fn collect(
     for (file, pieces) in ranks.values() {
         complete(file, wanted().map(|(name, _)| name.as_str()), pieces, problems);
     }
-    if problems.len() > before {
+    if problems.len() > before || most_are_missing(ranks.len(), degrees) {
         problems[before..].sort_by(|a, b| a.file.cmp(&b.file));
         return;
     }

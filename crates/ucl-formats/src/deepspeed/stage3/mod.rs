@@ -79,6 +79,12 @@ fn first<'a>(
     models.iter().filter(|((_, dp), _)| *dp == 0).map(|((mp, _), model)| (*mp, model))
 }
 
+/// Whether so few ranks are here that a wrong number of ranks is likelier: there may be any number of
+/// them to walk over, and all that are missing were named.
+fn most_are_missing(here: usize, degrees: Degrees) -> bool {
+    (here as u64).saturating_mul(2) < degrees.dp
+}
+
 /// Masters and the optimizer's states.
 fn masters(
     step: &Step<'_>,
@@ -92,6 +98,9 @@ fn masters(
         let Some(shapes) = &model.content.shapes else { continue };
         let count = (shapes.len(), "sub-group");
         let Some(row) = states::row(step.shards, mp, degrees.dp, count, problems) else { continue };
+        if most_are_missing(row.iter().flatten().count(), degrees) {
+            continue;
+        }
         let at = degrees.at(mp);
         for (index, shapes) in shapes.iter().enumerate() {
             let Some(layout) = Cut::new(shapes.iter().map(|(_, shape)| shape), degrees.dp) else {
