@@ -4,12 +4,12 @@ use crate::inventory::Problem;
 use std::path::{Path, PathBuf};
 
 /// What to do about files that differ.
-pub(super) const MIXED: &str =
+pub(crate) const MIXED: &str =
     "The files are of different runs or steps: bring those of one together.";
 
 /// What most files say, the earlier of two that are equally frequent; those that say something else
 /// are problems, told as `differs(theirs, witness, usual)`.
-pub(super) fn agreed<'a, T: Copy + PartialEq>(
+pub(crate) fn agreed<'a, T: Copy + PartialEq>(
     said: impl Iterator<Item = (T, &'a PathBuf)>,
     problems: &mut Vec<Problem>,
     differs: impl Fn(T, &str, T) -> String,
@@ -38,11 +38,11 @@ pub(super) fn agreed<'a, T: Copy + PartialEq>(
 }
 
 /// The last part of a path, printable.
-pub(super) fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `1 data rank`, `2 data ranks`.
-pub(super) fn count(number: u64, what: &str) -> String {
+pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

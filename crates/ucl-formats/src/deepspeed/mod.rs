@@ -8,14 +8,14 @@
 //! The order is always that of `param_shapes`. The shards' `param_slice_mappings` are not read: under
 //! `round_robin_gradients` they name other parameters than the ones that are there.
 
-mod agree;
+pub(crate) mod agree;
 mod flat;
 mod groups;
 mod mesh;
-mod model;
-mod names;
-mod open;
-mod plain;
+pub(crate) mod model;
+pub(crate) mod names;
+pub(crate) mod open;
+pub(crate) mod plain;
 mod shard;
 mod states;
 mod story;

@@ -124,7 +124,7 @@ impl ModelFile {
 }
 
 /// Whether some data in the file has no checksum.
-pub(super) fn unchecked(file: &TorchFile) -> bool {
+pub(crate) fn unchecked(file: &TorchFile) -> bool {
     file.storages.values().any(|storage| storage.len > 0 && storage.crc32.is_none())
 }
 

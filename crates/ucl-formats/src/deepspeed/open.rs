@@ -13,17 +13,17 @@ const THREADS: usize = 8;
 
 /// A file, opened and read for what was wanted of it.
 #[derive(Debug)]
-pub(super) struct Opened<T> {
+pub(crate) struct Opened<T> {
     /// Its place among the inventory's files.
-    pub(super) file: FileId,
+    pub(crate) file: FileId,
     /// Its path.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// What was wanted.
-    pub(super) content: T,
+    pub(crate) content: T,
 }
 
 /// Opens files in order; those that can't be read become problems.
-pub(super) fn open_all<K: Copy + Send + Sync, T: Send>(
+pub(crate) fn open_all<K: Copy + Send + Sync, T: Send>(
     paths: &[(K, PathBuf)],
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,

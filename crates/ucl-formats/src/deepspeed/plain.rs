@@ -13,12 +13,12 @@ const MOST: u32 = 1_000_000;
 
 /// A value as JSON. Tuples and sets become arrays, keys become text, a 0-d tensor its number, and
 /// what JSON has no word for becomes text: the name of a class, `inf`, `tensor of [3, 4]`.
-pub(super) fn json(file: &TorchFile, value: Value<'_>) -> Json {
+pub(crate) fn json(file: &TorchFile, value: Value<'_>) -> Json {
     Writer { file, left: MOST }.value(value, 0)
 }
 
 /// The attributes of an `argparse.Namespace`, or the entries of a dict.
-pub(super) fn object(file: &TorchFile, value: Value<'_>) -> Option<Map<String, Json>> {
+pub(crate) fn object(file: &TorchFile, value: Value<'_>) -> Option<Map<String, Json>> {
     let mut writer = Writer { file, left: MOST };
     if value.as_dict().is_some() {
         return match writer.value(value, 0) {
@@ -89,7 +89,7 @@ fn float(number: f64) -> Json {
 }
 
 /// The number in a 0-d tensor, read from the file: Adam's `step`, a learning rate.
-pub(super) fn scalar(file: &TorchFile, tensor: &Tensor) -> Option<Json> {
+pub(crate) fn scalar(file: &TorchFile, tensor: &Tensor) -> Option<Json> {
     if !tensor.size.is_empty() {
         return None;
     }
