@@ -64,6 +64,20 @@ fn megatron_deepspeed_llama_to_hf_and_universal() {
     }
 }
 
+#[test]
+fn megatron_lm_to_hf_and_universal() {
+    let runs = [
+        ("mlm-gpt-tp1-pp2-bf16-torch-tied", &["--spec", "gpt2"][..]),
+        ("mlm-llama-tp2-pp2-bf16-torch", &[]),
+        ("mlm-mixtral-tp1-pp1-ep2-bf16-torch", &[]),
+    ];
+    for (name, spec) in runs {
+        let hf = [&["--view", "hf"], spec].concat();
+        check(name, &hf, &sets(&fixture(name).join("oracle/hf.json")));
+        check(name, spec, &sets(&fixture(name).join("oracle/universal.json")));
+    }
+}
+
 /// Two ranks of a feed-forward of 53 rows and a vocabulary of 101; the embedding is whole on both.
 #[test]
 fn deepspeeds_autotp_is_a_layout_of_the_hugging_face_view() {

@@ -9,6 +9,7 @@ mod families;
 mod folders;
 mod hf;
 mod layers;
+mod megatron;
 mod padding;
 mod same;
 mod stages;

@@ -105,6 +105,13 @@ fn megatron_deepspeed() {
 }
 
 #[test]
+fn megatron_lm() {
+    check("mlm-gpt-tp1-pp2-bf16-torch-tied", &[]);
+    check("mlm-llama-tp2-pp2-bf16-torch", &[]);
+    check("mlm-mixtral-tp1-pp1-ep2-bf16-torch", &[]);
+}
+
+#[test]
 fn round_robin_order_and_alignment_gaps() {
     check("ds-z1-roundrobin-dp2-fp32", &[]);
     check("ds-z2-roundrobin-dp3-bf16", &[]);

@@ -9,6 +9,7 @@ mod flags;
 mod headers;
 mod hostile;
 mod huggingface;
+mod megatron;
 mod model;
 mod place;
 mod scene;

@@ -12,8 +12,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Sure, Target,
-    bind, recognise, with_universal_view,
+    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, States, Sure,
+    Target, bind, recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -83,9 +83,11 @@ impl Opened {
         &self.survey.problems
     }
 
-    /// Fails with all of them if there are any.
-    pub(crate) fn sound(&self) -> Result<(), Stop> {
-        match self.problems() {
+    /// Fails with all of them if there are any, and with what keeps the optimizer's states from being
+    /// read if these are wanted.
+    pub(crate) fn sound(&self, states: States) -> Result<(), Stop> {
+        let unread = if states == States::All { &self.inventory().unread[..] } else { &[] };
+        match [self.problems(), unread].concat().as_slice() {
             [] => Ok(()),
             problems => Err(Failure::from(problems).into()),
         }

@@ -91,12 +91,14 @@ fn copy(
     Ok(crc)
 }
 
-/// Takes the value at a path of keys out of its dict; nothing if it is not there.
+/// Takes the value at a path of keys out of its dict; nothing if it is not there. Above the last key a
+/// list may lie in between, whose keys are its indices.
 fn remove(pickle: &mut Pickle, keys: &[String]) {
     let Some((last, above)) = keys.split_last() else { return };
     let mut value = pickle.root();
     for key in above {
-        match value.get(key) {
+        let item = || value.index(key.parse().ok()?);
+        match value.get(key).or_else(item) {
             Some(below) => value = below,
             None => return,
         }

@@ -45,6 +45,8 @@ pub struct Inventory {
     pub carried: Vec<Carried>,
     /// What a reader did or saw that a person should know, a sentence each.
     pub notes: Vec<String>,
+    /// Why the optimizer's states can't be read, where the weights can.
+    pub unread: Vec<Problem>,
     /// For a universal folder: its manifest's model, view and spec.
     pub universal: Option<crate::universal::Manifest>,
 }

@@ -258,8 +258,11 @@ pub fn bind<'a>(
         return Err(Refusal::Wrong(unknown));
     }
     let asked = said.view.is_some() || said.named;
-    let cut = ["tp", "ep"].iter().any(|axis| inventory.mesh.get(*axis).is_some_and(|n| *n > 1));
-    let needs_spec = cut || inventory.framework == Framework::MegatronDeepSpeed;
+    let over = |axis: &str| inventory.mesh.get(axis).is_some_and(|ranks| *ranks > 1);
+    let cut = over("tp") || over("ep");
+    // Megatron's stages count their layers from 0 each.
+    let local = inventory.framework == Framework::Megatron && (over("pp") || over("vpp"));
+    let needs_spec = cut || local || inventory.framework == Framework::MegatronDeepSpeed;
     if *naming == Naming::Stored && !asked && !needs_spec {
         return bind_identity(inventory).map_err(Refusal::Wrong);
     }

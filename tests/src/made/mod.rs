@@ -2,6 +2,7 @@
 //! but the pickles and zips of torch.
 
 pub mod llama;
+pub mod megatron;
 pub mod pt;
 pub mod run;
 pub mod whole;

@@ -26,7 +26,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         spared.map_err(|problem| of_problem(&problem))?;
     }
     let opened = Opened::new(&args.checkpoint, &args.source)?;
-    opened.sound()?;
+    opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
     let mut report = plan.report();

@@ -13,7 +13,7 @@ use ucl_plan::{Plan, Slice, States, Target, Work};
 
 pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let opened = Opened::new(&args.checkpoint, &args.source)?;
-    opened.sound()?;
+    opened.sound(States::Weights)?;
     let naming = target::naming(&args.view);
     let target = Target {
         format: Format::Universal,

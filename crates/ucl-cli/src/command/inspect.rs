@@ -10,8 +10,7 @@ use crate::show::{self, Facts};
 use crate::source::{Opened, planned, readings};
 use found::Found;
 use serde_json::json;
-use ucl_formats::Format;
-use ucl_formats::Inventory;
+use ucl_formats::{Format, Inventory, Problem};
 use ucl_plan::{Bound, Naming, Plan, Recognition, States, Target};
 
 pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -42,13 +41,22 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<A
         "dims": bound.map(Bound::dims),
         "overview": overview,
         "optimizer": opened.inventory().optimizer,
-        "problems": opened.problems().iter().map(|problem| json!({
-            "file": problem.file, "message": problem.message, "help": problem.help,
-        })).collect::<Vec<_>>(),
+        "problems": listed(opened.problems()),
+        "unread": listed(&opened.inventory().unread),
         "errors": show::failure_json(&failure),
         "notes": opened.inventory().notes,
     }))?;
     Ok(if whole { Answer::Yes } else { Answer::Unable })
+}
+
+/// Problems as JSON.
+fn listed(problems: &[Problem]) -> Vec<serde_json::Value> {
+    let one = |problem: &Problem| {
+        json!({
+            "file": problem.file, "message": problem.message, "help": problem.help,
+        })
+    };
+    problems.iter().map(one).collect()
 }
 
 /// The first that fits, though others do too; else whatever binding says.
@@ -125,15 +133,17 @@ fn text(
     }
     facts
         .add_all("notes", &inventory.notes.iter().map(|note| show::name(note)).collect::<Vec<_>>());
+    let lines = |problems: &[Problem]| {
+        let lines = problems.iter().flat_map(|problem| {
+            let help = problem.help.iter().map(|help| format!("  help: {}", show::name(help)));
+            std::iter::once(show::name(&problem.to_string())).chain(help)
+        });
+        lines.collect::<Vec<_>>()
+    };
+    facts.add_all("unread", &lines(&inventory.unread));
     match opened.problems() {
         [] => facts.add("problems", if plan.is_some() { "none" } else { "see below" }),
-        problems => {
-            let lines = problems.iter().flat_map(|problem| {
-                let help = problem.help.iter().map(|help| format!("  help: {}", show::name(help)));
-                std::iter::once(show::name(&problem.to_string())).chain(help)
-            });
-            facts.add_all("problems", &lines.collect::<Vec<_>>());
-        }
+        problems => facts.add_all("problems", &lines(problems)),
     }
     facts.add_all("next", &next(args, opened, (plan, &found.fits), session));
     facts.show(session.style())
@@ -159,7 +169,9 @@ fn framework(inventory: &Inventory) -> String {
 /// The mesh, and whether all of its ranks are here.
 fn ranks(opened: &Opened) -> String {
     let mesh = &opened.inventory().mesh;
-    let ranks = mesh.values().fold(1, |product: u64, size| product.saturating_mul(*size));
+    // Virtual stages and the tensor ranks of experts lie on ranks that are counted.
+    let of_ranks = mesh.iter().filter(|(axis, _)| !matches!(axis.as_str(), "vpp" | "etp"));
+    let ranks = of_ranks.fold(1, |product: u64, (_, size)| product.saturating_mul(*size));
     let found = if opened.problems().is_empty() { "all found" } else { "not all could be read" };
     format!("{}: {}, {found}", show::mesh(mesh), show::count(ranks, "rank"))
 }
@@ -229,6 +241,9 @@ fn next(
         args.source.words().iter().map(|word| format!(" {}", show::shell_word(word))).collect();
     if !plan.bound.missing.is_empty() {
         more.push_str(" --view stored");
+    }
+    if !opened.inventory().unread.is_empty() {
+        more.push_str(" --states weights");
     }
     let line = |view: Option<&String>| {
         let view = view.map_or_else(String::new, |view| format!(" --from-view {view}"));

@@ -14,7 +14,7 @@ use ucl_plan::{MoveRole, Plan, Report, StateTotals, Work};
 pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let target = target::target(&args.target)?;
     let opened = Opened::new(&args.checkpoint, &args.source)?;
-    opened.sound()?;
+    opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
     let mut report = plan.report();

@@ -9,8 +9,9 @@ use crate::work::Check;
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_ir::{MergeOp, Rest, Rule, Shard};
 
-/// A rule's tensor: its rule, indices, state, and an axis that does not cut it.
-pub(super) type Copies = (usize, Vec<u64>, String, String);
+/// A part of a rule's tensor: its rule, indices, state, where the part is on the axes that cut it (not
+/// all ranks of one axis need have files for all of another), and an axis that does not cut it.
+pub(super) type Copies = (usize, Vec<u64>, String, Vec<(String, u64)>, String);
 
 impl<'a> Binder<'a, '_> {
     /// The cuts of a tensor of this rule: in its shape, from outside in, and in its name.
@@ -48,7 +49,7 @@ impl<'a> Binder<'a, '_> {
             let model = self.program.model.params.iter().find(|param| param.path == rule.terms[0]);
             for (axis, at) in one.stored.at.iter().filter(|(axis, _)| !cut.contains(axis.as_str()))
             {
-                let key = self.key(one, axis);
+                let key = self.key(one, &cut, axis);
                 let last = self.is_stage(axis)
                     && model.is_some_and(|p| p.each.is_empty() && !p.before_each);
                 let owner = owners.entry(key).or_insert(*at);
@@ -58,9 +59,11 @@ impl<'a> Binder<'a, '_> {
         owners
     }
 
-    fn key(&self, one: &Placed<'_>, axis: &str) -> Copies {
+    fn key(&self, one: &Placed<'_>, cut: &BTreeSet<&str>, axis: &str) -> Copies {
         let indices = one.indices.iter().map(|index| index.1).collect();
-        (one.claim.rule, indices, one.stored.state.clone(), axis.to_owned())
+        let at = one.stored.at.iter().filter(|(axis, _)| cut.contains(axis.as_str()));
+        let part = at.map(|(axis, at)| (axis.clone(), *at)).collect();
+        (one.claim.rule, indices, one.stored.state.clone(), part, axis.to_owned())
     }
 
     fn is_stage(&self, axis: &str) -> bool {
@@ -112,7 +115,7 @@ impl<'a> Binder<'a, '_> {
                 }
                 _ => {}
             }
-            if owners.get(&self.key(one, axis)).is_some_and(|owner| owner != at) {
+            if owners.get(&self.key(one, &cut, axis)).is_some_and(|owner| owner != at) {
                 let tied = self
                     .program
                     .model

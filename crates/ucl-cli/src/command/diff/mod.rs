@@ -17,11 +17,11 @@ use ucl_plan::{Plan, Work};
 
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let options = target::options(&args.run, false);
+    let states = target::states(args.states);
     let a = Opened::one_of_two(&args.a, &args.source)?;
     let b = Opened::one_of_two(&args.b, &args.source)?;
-    a.sound()?;
-    b.sound()?;
-    let states = target::states(args.states);
+    a.sound(states)?;
+    b.sound(states)?;
     let (left, right, matched) = pairs::plans(&a, &b, states, session)?;
     session.say(&format!("a: {}", a.headline(Some(&left.bound))))?;
     session.say(&format!("b: {}", b.headline(Some(&right.bound))))?;
