@@ -43,6 +43,8 @@ pub struct Inventory {
     pub carried: Vec<Carried>,
     /// What a reader did or saw that a person should know, a sentence each.
     pub notes: Vec<String>,
+    /// Low-rank pairs beside the model's weights.
+    pub adapters: crate::lora::Adapters,
     /// For a universal folder: its manifest's model, view and spec.
     pub universal: Option<crate::universal::Manifest>,
 }
