@@ -9,6 +9,7 @@ mod families;
 mod folders;
 mod hf;
 mod layers;
+mod lora;
 mod megatron;
 mod padding;
 mod same;

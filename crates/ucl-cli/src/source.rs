@@ -1,6 +1,6 @@
 //! A checkpoint that was named: what lies there, and which model and view it is of.
 
-use crate::args::SourceArgs;
+use crate::args::{LoraArgs, SourceArgs};
 use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::session::Session;
 use crate::{show, spec};
@@ -12,8 +12,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, States, Sure,
-    Target, bind, recognise, with_universal_view,
+    Bound, Difference, HUGGING_FACE_VIEW, Merge, Naming, Plan, Recognition, Refusal, Said, States,
+    Sure, Target, bind, recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -21,6 +21,8 @@ pub(crate) struct Opened {
     survey: Survey,
     programs: Vec<Program>,
     said: Said,
+    /// Whether low-rank pairs are added to their weights.
+    merge: Option<Merge>,
 }
 
 impl Opened {
@@ -68,9 +70,26 @@ impl Opened {
         let view = args.from_view.clone();
         let set = args.set.iter().cloned().collect();
         let said = Said { view, model, named: !args.spec.is_empty(), set };
-        let opened = Opened { survey, programs, said };
+        let opened = Opened { survey, programs, said, merge: None };
         opened.agrees_with(args)?;
         Ok(opened)
+    }
+
+    /// Adds the adapter of a folder, if one is named, and wishes low-rank pairs to be merged, if so typed.
+    ///
+    /// Fails for a scale that is no number.
+    pub(crate) fn merging(mut self, args: &LoraArgs) -> Result<Opened, Stop> {
+        if args.merge_lora.is_none() {
+            return Ok(self);
+        }
+        if let Some(alpha) = args.lora_alpha.filter(|alpha| !alpha.is_finite()) {
+            return Err(refuse(format!("--lora-alpha {alpha} is no number"), "write it as `16`"));
+        }
+        if let Some(folder) = args.folder() {
+            ucl_formats::lora::join(&mut self.survey, folder);
+        }
+        self.merge = Some(Merge { alpha: args.lora_alpha });
+        Ok(self)
     }
 
     /// What its headers tell.
@@ -154,10 +173,10 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
         if target.format == Format::HuggingFace {
-            if self.inventory().is_adapter() {
+            if self.inventory().is_adapter() && self.merge.is_none() {
                 return Err(refuse(
                     "adapter_config.json says that these are the weights of an adapter, not of a model",
-                    "merge them into their model (peft: `merge_and_unload`) and convert what it saves; `--to universal` keeps their tensors as they are",
+                    "give the folder of its model, and this one behind a flag: `--merge-lora=ADAPTER`; `--to universal` keeps its tensors as they are",
                 ));
             }
             let own_view =
@@ -171,7 +190,7 @@ impl Opened {
             let of_default =
                 matches!(&target.naming, Naming::View(name) if name == HUGGING_FACE_VIEW);
             match self.bind(&target.naming, session) {
-                Ok(bound) if own_view || own => return planned(bound, target),
+                Ok(bound) if own_view || own => return self.planned(bound, target),
                 Err(stop) if own => return Err(stop),
                 Err(stop) if own_view && !(of_default && self.is_unknown()) => return Err(stop),
                 _ if !own_view && !self.is_unknown() => return Err(not_of_transformers()),
@@ -179,7 +198,11 @@ impl Opened {
             }
         }
         let bound = self.bind(&target.naming, session)?;
-        planned(bound, target)
+        self.planned(bound, target)
+    }
+
+    fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {
+        planned_with(bound, target, self.merge.as_ref())
     }
 
     /// Whether a view is that of Hugging Face's files, or one built on it.
@@ -312,8 +335,16 @@ pub(crate) fn certainty(sure: &Sure) -> (&'static str, String) {
 
 /// Plans what is bound.
 pub(crate) fn planned(bound: Bound<'_>, target: Target) -> Result<Plan<'_>, Stop> {
+    planned_with(bound, target, None)
+}
+
+fn planned_with<'a>(
+    bound: Bound<'a>,
+    target: Target,
+    merge: Option<&Merge>,
+) -> Result<Plan<'a>, Stop> {
     let program = bound.spec.map(|(program, _)| program);
-    Plan::new(bound, target).map_err(|wrong| {
+    Plan::merging(bound, target, merge).map_err(|wrong| {
         let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
         Failure::in_specs(wrong, sources).into()
     })

@@ -8,6 +8,7 @@ use ucl_tensor::{Differences, castable, compare_values};
 use crate::error::ExecError;
 use crate::options::{Options, Progress};
 use crate::outcome::Tally;
+use crate::product::beside;
 use crate::source::Sources;
 use crate::storage::Disk;
 use crate::window::{Filler, Scratch};
@@ -43,7 +44,8 @@ pub fn compare(
 ) -> Result<Vec<Difference>, ExecError> {
     progress.stage("compare");
     // Two windows for each worker instead of one.
-    let share = Share::of(&Options { memory: options.memory / 4 * 3, ..options.clone() });
+    let options = Options { memory: options.memory / 4 * 3, ..options.clone() };
+    let share = Share::of(&options, beside(a).saturating_add(beside(b)));
     let mut tasks = Vec::new();
     for (pair, (left, right)) in pairs.iter().enumerate() {
         let (left, right) = (&a.tensors()[*left], &b.tensors()[*right]);
@@ -60,8 +62,8 @@ pub fn compare(
     }
     let (a_sources, b_sources) =
         (Sources::new(&Disk, a.sources(), progress), Sources::new(&Disk, b.sources(), progress));
-    let a_filler = Filler { work: a, sources: &a_sources, share };
-    let b_filler = Filler { work: b, sources: &b_sources, share };
+    let a_filler = Filler::new(a, &a_sources, share);
+    let b_filler = Filler::new(b, &b_sources, share);
     let tallies: Vec<Mutex<Tally>> = pairs.iter().map(|_| Mutex::default()).collect();
     let state = || (Vec::new(), Vec::new(), Scratch::default());
     crew(share.workers, tasks.len(), state, |(left, right, scratch), index| {

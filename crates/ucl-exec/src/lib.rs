@@ -28,6 +28,7 @@ mod digest;
 mod error;
 mod options;
 mod outcome;
+mod product;
 mod read;
 mod run;
 mod sink;

@@ -11,6 +11,7 @@ use crate::digest::{self, BLOCK, Blocks};
 use crate::error::{Doing, ExecError};
 use crate::options::{Options, Progress};
 use crate::outcome::{CheckResult, First, Outcome, Tally};
+use crate::product::beside;
 use crate::source::Sources;
 use crate::staging::{Staging, exists, place};
 use crate::storage::{Disk, Storage};
@@ -58,7 +59,7 @@ pub fn run_on(
     if !options.overwrite && exists(destination)? {
         return Err(ExecError::DestinationExists(destination.to_owned()));
     }
-    let share = Share::of(options);
+    let share = Share::of(options, beside(work));
     let tasks = tasks(work, share)?;
     if !options.sparse {
         let needed = work.files().iter().fold(0_u64, |sum, file| sum.saturating_add(file.len));
@@ -79,11 +80,8 @@ pub fn run_on(
     progress.stage("move");
     let sources = Sources::new(storage, work.sources(), progress);
     let results = Results::new(work);
-    let mover = Mover {
-        filler: Filler { work, sources: &sources, share },
-        targets: &targets,
-        results: &results,
-    };
+    let mover =
+        Mover { filler: Filler::new(work, &sources, share), targets: &targets, results: &results };
     let state = || (Vec::new(), Scratch::default());
     crew(share.workers, tasks.len(), state, |(window, scratch), index| {
         mover.task(&tasks[index], window, scratch, progress)

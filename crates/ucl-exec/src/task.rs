@@ -88,7 +88,8 @@ fn strewn(work: &dyn Work, tensor: usize, share: Share) -> bool {
     }
     let size = work.tensors()[tensor].dtype.size_bytes();
     let moves = work.window(tensor, 0..share.window as u64 / size);
-    let reads = moves.iter().filter(|step| !matches!(step.role, MoveRole::Synth(_)));
+    let reads =
+        moves.iter().filter(|step| !matches!(step.role, MoveRole::Synth(_) | MoveRole::Product(_)));
     reads.map(Part::of).any(|part| {
         part.reads().is_some_and(|reads| {
             let used = part.elements().saturating_mul(part.size);

@@ -1,14 +1,17 @@
 //! One window of a tensor: its moves are read and made, its checks compared.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ucl_plan::{Move, MoveRole, TargetTensor, Work};
 use ucl_tensor::{
-    Affine, Against, CastError, DType, Differences, Total, Walk, WalkError, accumulate, compare,
-    convert, convert_synth, settle,
+    Affine, Against, CastError, DType, Differences, Total, Walk, WalkError, accumulate, cast,
+    compare, convert, convert_synth, settle,
 };
 
 use crate::error::ExecError;
+use crate::outcome::CheckResult;
+use crate::product::{self, Loaded, Products};
 use crate::read::{Part, Reads};
 use crate::source::{Again, Sources};
 use crate::workers::Share;
@@ -21,6 +24,8 @@ const STRAIGHT: u64 = 64 << 10;
 pub(crate) struct Scratch {
     read: Vec<u8>,
     totals: Vec<Total>,
+    /// The matrices of the product that was added last.
+    product: Option<(usize, Arc<Loaded>)>,
 }
 
 /// What a check found in a window.
@@ -31,6 +36,7 @@ pub(crate) struct Filler<'a> {
     pub(crate) work: &'a dyn Work,
     pub(crate) sources: &'a Sources<'a>,
     pub(crate) share: Share,
+    products: Products,
 }
 
 /// What is done with the bytes of a part.
@@ -43,7 +49,11 @@ enum Act<'w> {
     Compare(&'w [u8], Against, &'w mut Differences),
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
+    pub(crate) fn new(work: &'a dyn Work, sources: &'a Sources<'a>, share: Share) -> Filler<'a> {
+        Filler { work, sources, share, products: Products::default() }
+    }
+
     /// Fills `window` with `elements` of a tensor and gives what its checks found, and how many of the
     /// values that were cast are not finite.
     pub(crate) fn fill(
@@ -55,6 +65,9 @@ impl Filler<'_> {
     ) -> Result<(Vec<Found>, u64), ExecError> {
         let moves = self.work.window(tensor, elements.clone());
         let target = &self.work.tensors()[tensor];
+        if moves.iter().any(|step| matches!(step.role, MoveRole::Product(_))) {
+            return self.merge(scratch, tensor, elements, window);
+        }
         self.zero_gaps(target, &moves, window)?;
         let mut found = Vec::new();
         let mut writes: Vec<&Move> = Vec::with_capacity(moves.len());
@@ -72,9 +85,112 @@ impl Filler<'_> {
             self.add_up(scratch, tensor, elements, window, &mut found)?;
         }
         let is_cast = |step: &Move| step.role == MoveRole::Write && step.dtype != target.dtype;
-        let cast = moves.iter().any(is_cast);
-        let not_finite = if cast { target.dtype.not_finite(window) } else { 0 };
-        for step in &moves {
+        let is_cast = moves.iter().any(is_cast);
+        let not_finite = if is_cast { target.dtype.not_finite(window) } else { 0 };
+        self.checked(scratch, target, &moves, window, |check, differences| {
+            found.push((check, differences));
+        })?;
+        Ok((found, not_finite))
+    }
+
+    /// Fills a window to whose values products are added: in F32, a few elements at a time, each rounded
+    /// to the target's type at the end. Checks hold the values as they were before.
+    fn merge(
+        &self,
+        scratch: &mut Scratch,
+        tensor: usize,
+        elements: Range<u64>,
+        window: &mut [u8],
+    ) -> Result<(Vec<Found>, u64), ExecError> {
+        let target = &self.work.tensors()[tensor];
+        let wide = TargetTensor { dtype: product::TYPE, ..target.clone() };
+        let size = target.dtype.size_bytes() as usize;
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
+        for start in elements.clone().step_by(self.share.totals) {
+            let end = elements.end.min(start + self.share.totals as u64);
+            let moves = self.work.window(tensor, start..end);
+            bytes.clear();
+            bytes.resize((end - start) as usize * 4, 0);
+            let first = start - elements.start;
+            let writes = moves.iter().filter(|step| step.role == MoveRole::Write).collect();
+            self.write(scratch, &wide, writes, &mut bytes)?;
+            self.checked(scratch, &wide, &moves, &bytes, |check, mut differences| {
+                differences.first = differences.first.map(|at| at + first);
+                found.push((check, differences));
+            })?;
+            product::floats(&bytes, &mut values);
+            for step in &moves {
+                let MoveRole::Product(number) = step.role else { continue };
+                let loaded = self.product(scratch, number)?;
+                loaded.add(step, &mut values).map_err(|why| wrong(target, why))?;
+            }
+            product::bytes_of(&values, &mut bytes);
+            let part = &mut window[first as usize * size..][..values.len() * size];
+            cast(product::TYPE, &bytes, target.dtype, part).map_err(|why| wrong(target, why))?;
+        }
+        Ok((found, target.dtype.not_finite(window)))
+    }
+
+    /// The matrices of a product.
+    fn product(&self, scratch: &mut Scratch, number: usize) -> Result<Arc<Loaded>, ExecError> {
+        if let Some((known, loaded)) = &scratch.product
+            && *known == number
+        {
+            return Ok(Arc::clone(loaded));
+        }
+        // What a worker no longer needs goes before what it needs next.
+        scratch.product = None;
+        let Some(product) = self.work.products().get(number) else {
+            let reason = format!("there is no product {number}");
+            return Err(ExecError::Plan { tensor: String::new(), reason });
+        };
+        let loaded = self.products.get(number, product, |factor| {
+            let matrix = TargetTensor {
+                name: product.label.clone(),
+                state: "low-rank pair".to_owned(),
+                dtype: product::TYPE,
+                shape: vec![product.rank, factor.len],
+                file: 0,
+                offset: 0,
+            };
+            let mut bytes = vec![0; matrix.len() as usize * 4];
+            let writes = factor.moves.iter().filter(|step| step.role == MoveRole::Write).collect();
+            self.write(scratch, &matrix, writes, &mut bytes)?;
+            let mut differ = Vec::new();
+            self.checked(scratch, &matrix, &factor.moves, &bytes, |check, differences| {
+                if differences.mismatched > 0 {
+                    differ.push(self.fatal(check, &differences));
+                }
+            })?;
+            if differ.is_empty() { Ok(bytes) } else { Err(ExecError::Check(differ)) }
+        })?;
+        scratch.product = Some((number, Arc::clone(&loaded)));
+        Ok(loaded)
+    }
+
+    /// A check that stops the run, of no window.
+    fn fatal(&self, check: usize, differences: &Differences) -> CheckResult {
+        CheckResult {
+            label: self.work.checks().get(check).map_or_else(String::new, |c| c.label.clone()),
+            compared: differences.compared,
+            mismatched: differences.mismatched,
+            max_abs_diff: differences.max_abs_diff,
+            first: None,
+            fatal: true,
+        }
+    }
+
+    /// Makes the checks among moves on a window, and gives what each found.
+    fn checked(
+        &self,
+        scratch: &mut Scratch,
+        target: &TargetTensor,
+        moves: &[Move],
+        window: &[u8],
+        mut found: impl FnMut(usize, Differences),
+    ) -> Result<(), ExecError> {
+        for step in moves {
             let (check, against) = match step.role {
                 MoveRole::Equal(check) => (check, Against::Window),
                 MoveRole::Rounded(check) => (check, Against::Source),
@@ -83,9 +199,9 @@ impl Filler<'_> {
             let mut differences = Differences::default();
             let mut act = Act::Compare(window, against, &mut differences);
             self.part(scratch, target, step, Part::of(step), &mut act)?;
-            found.push((check, differences));
+            found(check, differences);
         }
-        Ok((found, not_finite))
+        Ok(())
     }
 
     /// Makes the window zero, unless every element will be written.

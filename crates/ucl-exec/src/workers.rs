@@ -9,7 +9,8 @@ use crate::digest::BLOCK;
 use crate::error::ExecError;
 use crate::options::Options;
 
-/// The least memory for data that a run uses, whatever its budget.
+/// The least memory for data that a run uses, whatever its budget; beside it the matrices of a product
+/// have to fit, if there are any.
 pub const MEMORY_FLOOR: u64 = 4 << 20;
 
 /// What one worker may hold.
@@ -31,11 +32,14 @@ pub(crate) struct Share {
 const WINDOW: usize = 4 << 20;
 
 impl Share {
-    /// Divides the budget: as many workers as asked for, if each gets the floor.
-    pub(crate) fn of(options: &Options) -> Share {
-        let memory = options.memory.max(MEMORY_FLOOR);
-        let workers = options.jobs.clamp(1, (memory / MEMORY_FLOOR) as usize);
-        let each = usize::try_from(memory / workers as u64).unwrap_or(usize::MAX);
+    /// Divides the budget: as many workers as asked for, if each gets the floor and what it needs
+    /// `beside` it.
+    pub(crate) fn of(options: &Options, beside: u64) -> Share {
+        let floor = MEMORY_FLOOR.saturating_add(beside);
+        let memory = options.memory.max(floor);
+        let workers = options.jobs.clamp(1, usize::try_from(memory / floor).unwrap_or(usize::MAX));
+        let each = memory / workers as u64 - beside;
+        let each = usize::try_from(each).unwrap_or(usize::MAX);
         let blocks = |bytes: usize| (bytes / BLOCK).max(1) * BLOCK;
         let window = blocks((each / 3).min(WINDOW));
         // Of each third: one for the window, one for reads, one for totals and what is in flight.

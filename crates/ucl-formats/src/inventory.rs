@@ -47,6 +47,8 @@ pub struct Inventory {
     pub notes: Vec<String>,
     /// Why the optimizer's states can't be read, where the weights can.
     pub unread: Vec<Problem>,
+    /// Low-rank pairs beside the model's weights.
+    pub adapters: crate::lora::Adapters,
     /// For a universal folder: its manifest's model, view and spec.
     pub universal: Option<crate::universal::Manifest>,
 }

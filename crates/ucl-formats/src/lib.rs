@@ -11,6 +11,7 @@ pub mod huggingface;
 pub mod inventory;
 mod listed;
 pub mod locate;
+pub mod lora;
 mod megatron;
 mod named;
 pub mod plain;

@@ -23,6 +23,8 @@ pub struct Located {
     pub root: PathBuf,
     /// The `config.json` that goes with it, if there is one.
     pub config: Option<PathBuf>,
+    /// The `adapter_config.json` that goes with it, if there is one.
+    pub adapter: Option<PathBuf>,
     /// How it was found, a sentence each.
     pub notes: Vec<String>,
 }
@@ -61,7 +63,8 @@ pub fn locate(path: &Path) -> Result<Located, Problem> {
         help.into_iter().fold(problem, Problem::help)
     })?;
     let mut located = if metadata.is_dir() { folder(path, 0)? } else { file(path)? };
-    located.config = config(&located, path);
+    located.config = beside(&located, path, "config.json");
+    located.adapter = beside(&located, path, "adapter_config.json");
     Ok(located)
 }
 
@@ -178,8 +181,8 @@ fn steps(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(steps)
 }
 
-/// `config.json` in the step's folder, in the run's that holds it, or in the folder that was given.
-fn config(located: &Located, given: &Path) -> Option<PathBuf> {
+/// A document in the step's folder, in the run's that holds it, or in the folder that was given.
+fn beside(located: &Located, given: &Path, name: &str) -> Option<PathBuf> {
     let mut folders = vec![located.root.as_path()];
     folders.extend(located.root.parent());
     if given.is_dir() {
@@ -191,7 +194,7 @@ fn config(located: &Located, given: &Path) -> Option<PathBuf> {
         Kind::Weights => folders.truncate(1),
         _ => {}
     }
-    folders.into_iter().map(|folder| folder.join("config.json")).find(|path| path.is_file())
+    folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The names in a folder, sorted.
@@ -222,6 +225,6 @@ fn file_name(path: &Path) -> String {
 
 impl Located {
     fn new(kind: Kind, root: PathBuf) -> Located {
-        Located { kind, root, config: None, notes: Vec::new() }
+        Located { kind, root, config: None, adapter: None, notes: Vec::new() }
     }
 }

@@ -22,8 +22,27 @@ pub fn survey_file(path: &Path) -> Survey {
     survey.inventory.framework = Framework::Files;
     read(path, &mut survey.inventory, &mut survey.problems);
     forget_format(&mut survey.inventory);
+    survey.problems.extend(ungathered(&survey.inventory));
     survey.inventory.kind = kind_of(path).to_owned();
     survey
+}
+
+/// Weights of no elements: under ZeRO-3 a module holds such until its weights are gathered.
+fn ungathered(inventory: &Inventory) -> Option<Problem> {
+    let empty = |stored: &&Stored| stored.shape == [0] && stored.name.ends_with("weight");
+    let names: Vec<&str> =
+        inventory.tensors.iter().filter(empty).map(|stored| stored.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "{} of {} tensors are weights of size [0]: {}. They were saved under ZeRO-3 before they were gathered",
+        names.len(),
+        inventory.tensors.len(),
+        listed(&names, ", ")
+    );
+    let help = "Their values are in the ranks' files of the ZeRO-3 checkpoint: give its folder. Or save again with the weights gathered (DeepSpeed-Chat: what `save_zero_three_model` writes last; transformers: stage3_gather_16bit_weights_on_model_save).";
+    Some(Problem::new(&inventory.root, message).help(help))
 }
 
 /// That a file is torch's is no news.

@@ -4,6 +4,7 @@ use crate::huggingface::{model_files, other_entries, read_config};
 use crate::inventory::{Problem, Survey};
 use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
+use crate::lora::set_apart;
 use crate::{dcp, deepspeed, megatron, plain, universal};
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub fn survey(path: &Path) -> Survey {
         Kind::Megatron => megatron::survey(root),
         Kind::TorchDistributed => dcp::survey(root),
     };
+    set_apart(located.adapter.as_deref(), &mut survey);
     let mut notes = located.notes.clone();
     notes.append(&mut survey.inventory.notes);
     survey.inventory.notes = notes;

@@ -4,6 +4,7 @@ mod read;
 mod write;
 
 use crate::inventory::{Mesh, Optimizer, Role};
+use crate::lora::Adapters;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use ucl_tensor::DType;
@@ -49,6 +50,9 @@ pub struct Manifest {
     /// What the source's files said of themselves beside their tensors.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub metadata: IndexMap<String, String>,
+    /// Low-rank pairs among the tensors.
+    #[serde(default, skip_serializing_if = "Adapters::is_empty")]
+    pub adapters: Adapters,
     /// Files under `extra/`.
     #[serde(default)]
     pub extra: Vec<String>,

@@ -89,10 +89,21 @@ impl Plan<'_> {
                 *used.entry((param, from.as_str())).or_default() += moved;
             }
         }
+        for (item, state) in &self.outdated {
+            let item = &self.items[*item];
+            for (param, component) in self.boxes(item, 0..item.shape.iter().product()) {
+                let found = self.bound.atlas.meeting(param, state, &component.bounds);
+                let counting = found.filter(|(piece, _)| piece.role != PieceRole::Replica);
+                *used.entry((param, state.as_str())).or_default() +=
+                    counting.map(|(_, shared)| volume(&shared)).sum::<u64>();
+            }
+        }
         let mut wrong = Vec::new();
         for (param, state) in self.bound.atlas.keys() {
-            let left_out =
-                (self.target.states == States::Weights && !is_weight(state)) || state == "param";
+            let merged = self.merging.is_some() && self.bound.is_adapters(param);
+            let left_out = (self.target.states == States::Weights && !is_weight(state))
+                || state == "param"
+                || merged;
             let there: u64 = self
                 .bound
                 .atlas

@@ -6,6 +6,7 @@ use crate::target::{Item, Naming};
 use crate::work::Work;
 use indexmap::IndexMap;
 use ucl_formats::inventory::{Group, Optimizer, Role};
+use ucl_formats::lora::Adapters;
 use ucl_formats::universal::{Entry, Manifest, Origin, StateEntry, VERSION};
 use ucl_tensor::DType;
 
@@ -73,8 +74,20 @@ impl Plan<'_> {
             tensors: entries.into_values().collect(),
             optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
             metadata: inventory.metadata.clone(),
+            adapters: self.adapters(),
             extra,
         }
+    }
+
+    /// The low-rank pairs that are kept, and the view that spells their weights.
+    fn adapters(&self) -> Adapters {
+        if self.merging.is_some() {
+            return Adapters::default();
+        }
+        let mut adapters = self.bound.inventory.adapters.clone();
+        let own = self.bound.spec.filter(|_| !adapters.is_empty());
+        adapters.view = adapters.view.or_else(|| own.map(|(_, view)| view.name.clone()));
+        adapters
     }
 
     /// For each item the type of the model's own weights, where it is stored or was remembered.
@@ -148,7 +161,10 @@ impl Plan<'_> {
         let rename = |name: &String| names.get(name).cloned().unwrap_or_else(|| vec![name.clone()]);
         let groups = optimizer.groups.iter().map(|group| {
             let mut params: Vec<String> = Vec::new();
-            for name in group.params.iter().flat_map(rename) {
+            let merged =
+                |name: &&String| self.merging.is_some() && self.bound.inventory.adapters.has(name);
+            let kept = group.params.iter().filter(|name| !merged(name));
+            for name in kept.flat_map(rename) {
                 if !params.contains(&name) {
                     params.push(name);
                 }

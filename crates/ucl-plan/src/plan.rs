@@ -4,10 +4,11 @@ use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::cover::Cover;
+use crate::lora::{Merge, Merging, unmergeable};
 use crate::params::Param;
 use crate::step::{signed, strided};
 use crate::target::{Item, States, Target, items};
-use crate::work::{Check, Move, MoveRole, TargetFile, TargetTensor, Work};
+use crate::work::{Check, Move, MoveRole, Product, TargetFile, TargetTensor, Work};
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct Plan<'a> {
     pub(crate) item_of: Vec<usize>,
     /// For each tensor, the state of the source that it is made from.
     pub(crate) from: Vec<String>,
+    pub(crate) merging: Option<Merging>,
+    /// Items whose weights are merged, by the states of the optimizer that they had: these are left out.
+    pub(crate) outdated: Vec<(usize, String)>,
 }
 
 /// An item that is written, and from which state.
@@ -66,8 +70,27 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// What cannot be written, or would be lost; names the tensor and the first element.
     pub fn new(bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Vec<Diagnostic>> {
+        Plan::merging(bound, target, None)
+    }
+
+    /// The same, with the low-rank pairs of the checkpoint added to their weights, if that is wished.
+    ///
+    /// # Errors
+    /// As above; and pairs that do not fit, or a target that does not know them.
+    pub fn merging(
+        bound: Bound<'a>,
+        target: Target,
+        merge: Option<&Merge>,
+    ) -> Result<Plan<'a>, Vec<Diagnostic>> {
         castable(&bound, &target)?;
-        let items = items(&bound, &target.naming)?;
+        let merging = merge.map(|merge| Merging::of(&bound, merge)).transpose()?;
+        if merging.is_none()
+            && target.format == Format::HuggingFace
+            && let Some(refused) = unmergeable(&bound)
+        {
+            return Err(vec![refused]);
+        }
+        let items = items(&bound, &target.naming, merging.is_some())?;
         let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
         let mut plan = Plan {
             bound,
@@ -79,6 +102,8 @@ impl<'a> Plan<'a> {
             items,
             item_of: Vec::new(),
             from: Vec::new(),
+            merging,
+            outdated: Vec::new(),
         };
         plan.choose()?;
         plan.nothing_lost()?;
@@ -92,6 +117,7 @@ impl<'a> Plan<'a> {
         let own_types = self.own_types();
         let mut wrong = Vec::new();
         let mut chosen: IndexMap<String, Vec<Chosen>> = IndexMap::new();
+        let mut outdated = Vec::new();
         for state in &states {
             let weights = is_weight(state);
             if self.target.states == States::Weights && !weights {
@@ -103,6 +129,7 @@ impl<'a> Plan<'a> {
                 }
                 match self.covered(item, state) {
                     Cover::None => {}
+                    _ if !weights && self.is_merged(item) => outdated.push((number, state.clone())),
                     Cover::Whole => {
                         let tensor = self.tensor(item, state, own_types[number]);
                         let series = chosen.entry(tensor.state.clone()).or_default();
@@ -119,6 +146,7 @@ impl<'a> Plan<'a> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
+        self.outdated = outdated;
         for of_state in chosen.values_mut() {
             of_state.sort_by_key(|one| one.item);
         }
@@ -137,6 +165,15 @@ impl<'a> Plan<'a> {
         });
         let joined: Vec<bool> = joined.collect();
         self.arrange(chosen, &joined).map_err(|diagnostic| vec![diagnostic])
+    }
+
+    /// Whether a product is added to a part of an item.
+    fn is_merged(&self, item: &Item) -> bool {
+        let touched = |merging: &Merging| {
+            let boxes = self.boxes(item, 0..item.shape.iter().product());
+            boxes.iter().any(|(param, component)| merging.touches(*param, &component.bounds))
+        };
+        self.merging.as_ref().is_some_and(touched)
     }
 
     /// Lays the tensors out over files.
@@ -227,6 +264,10 @@ impl<'a> Plan<'a> {
             totals.bytes_written +=
                 self.tensors[tensor].len() * self.tensors[tensor].dtype.size_bytes();
             for step in self.window(tensor, 0..self.tensors[tensor].len()) {
+                if matches!(step.role, MoveRole::Product(_)) {
+                    totals.moves += 1;
+                    continue;
+                }
                 let elements: u64 = step.loops.iter().map(|one| one.count).product();
                 totals.bytes_read += elements * step.dtype.size_bytes();
                 match step.role {
@@ -235,6 +276,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        totals.bytes_read += self.merging.as_ref().map_or(0, Merging::bytes);
         totals.padding = self.bound.padding.values().sum();
         self.totals = totals;
     }
@@ -250,7 +292,14 @@ impl<'a> Plan<'a> {
         let values = item.values.iter().find(|(of, _, _)| of == state);
         let (target_scale, target_shift) =
             values.map_or((1.0, 0.0), |(_, scale, shift)| (*scale, *shift));
+        let merging = self.merging.as_ref().filter(|_| !rounded && is_weight(state));
         for (param, component) in self.boxes(item, elements.clone()) {
+            let products = merging.into_iter().flat_map(|m| m.meeting(param, &component.bounds));
+            for (number, piece, shared) in products {
+                let (role, window) = (MoveRole::Product(number), signed(elements.start));
+                let scale = piece.scale / target_scale;
+                out.push(strided(piece, &component, &shared, window, role, scale, 0.0));
+            }
             for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds) {
                 let role = match piece.role {
                     PieceRole::Primary if rounded => MoveRole::Rounded(piece.check),
@@ -294,14 +343,20 @@ impl Work for Plan<'_> {
         &self.bound.checks
     }
 
+    fn products(&self) -> &[Product] {
+        self.merging.as_ref().map_or(&[], |merging| &merging.products)
+    }
+
     fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
         let mut out = Vec::new();
         let item = &self.items[self.item_of[tensor]];
         let state = &self.from[tensor];
         self.moves(item, state, &elements, false, &mut out);
         if state == "fp32" {
-            // A cast target can only be held against a copy of its own type.
-            let dtype = self.tensors[tensor].dtype;
+            // A cast target can only be held against a copy of its own type; what products are added to
+            // is held against it before.
+            let merged = out.iter().any(|step| matches!(step.role, MoveRole::Product(_)));
+            let dtype = if merged { DType::F32 } else { self.tensors[tensor].dtype };
             let cast = out.iter().any(|step| step.dtype != dtype);
             let mut copies = Vec::new();
             self.moves(item, "param", &elements, true, &mut copies);

@@ -157,7 +157,8 @@ fn spelled_alone(out: &mut Recognition<'_>, name: &str) {
         let Some(view) = fit.program.views.get(name) else { continue };
         let spelled =
             |path: &str| view.rules.iter().any(|rule| rule.terms.iter().any(|t| t == path));
-        let params = fit.bound.params.iter().map(|param| param.path.as_str());
+        let own = &fit.bound.params[..fit.bound.own_params];
+        let params = own.iter().map(|param| param.path.as_str());
         let lacking: Vec<&str> = params.filter(|path| !spelled(path)).collect();
         if lacking.is_empty() {
             out.fits.push(fit);

@@ -1,6 +1,7 @@
 //! A plan for a person: totals, and everything that is not a plain move.
 
 use crate::bind::{PieceRole, is_weight};
+use crate::lora::Merged;
 use crate::plan::{Plan, Totals};
 use crate::target::{Naming, States};
 use crate::work::{MoveRole, Work};
@@ -24,6 +25,9 @@ pub struct Report {
     pub states: IndexMap<String, StateTotals>,
     /// What is dropped, cast, averaged, left out or kept as a copy only; a sentence each.
     pub lossy: Vec<String>,
+    /// Low-rank pairs that are added to their weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<Merged>,
     /// What is compared as it is copied; a sentence each.
     pub checks: Vec<String>,
     /// What was proven.
@@ -75,6 +79,7 @@ impl Plan<'_> {
             totals: self.totals.clone(),
             states,
             lossy: self.lossy(),
+            merged: self.merging.as_ref().map_or_else(Vec::new, |merging| merging.merged.clone()),
             checks: self.checked(),
             proofs: self.proofs(),
             notes: self
@@ -84,6 +89,7 @@ impl Plan<'_> {
                 .chain(&inventory.notes)
                 .cloned()
                 .chain(self.prefixed())
+                .chain(self.kept_apart())
                 .collect(),
             header_bytes: inventory.files.iter().map(|file| file.header_bytes).sum(),
             disk_bytes: inventory.files.iter().map(|file| file.bytes).sum(),
@@ -126,6 +132,9 @@ impl Plan<'_> {
             if !left.is_empty() {
                 lossy.push(format!("optimizer states are left out: {}", left.join(", ")));
             }
+        }
+        if self.target.states == States::All {
+            self.left_by_merging(&mut lossy);
         }
         let merged = self.count_roles(|role| matches!(role, PieceRole::Average(_)));
         if merged > 0 {
@@ -192,6 +201,43 @@ impl Plan<'_> {
         let adds = program.views.get(name).is_some_and(|view| view.bases.contains(base));
         (adds && from.name != *name)
             .then(|| format!("The names get the prefix `{base}`, which the source's lack."))
+    }
+
+    /// Says that there are low-rank pairs, and that they stay what they are.
+    fn kept_apart(&self) -> Option<String> {
+        let pairs = self.bound.inventory.adapters.pairs.len();
+        (self.merging.is_none() && pairs > 0).then(|| {
+            format!(
+                "{pairs} low-rank pairs are kept apart from their weights; --merge-lora adds them."
+            )
+        })
+    }
+
+    /// What the optimizer knew of weights that are merged, and of the pairs.
+    fn left_by_merging(&self, lossy: &mut Vec<String>) {
+        if self.merging.is_none() {
+            return;
+        }
+        let mut states: IndexMap<&str, u64> = IndexMap::new();
+        for (_, state) in &self.outdated {
+            *states.entry(state).or_default() += 1;
+        }
+        for (state, count) in states {
+            lossy.push(format!("{count} merged weights have no `{state}` any more"));
+        }
+        let bound = &self.bound;
+        let of_pairs = bound
+            .atlas
+            .keys()
+            .filter(|(param, state)| bound.is_adapters(*param) && !is_weight(state));
+        let of_pairs: IndexSet<&str> = of_pairs.map(|(_, state)| state).collect();
+        if !of_pairs.is_empty() {
+            let states: Vec<&str> = of_pairs.into_iter().collect();
+            lossy.push(format!(
+                "the pairs' own optimizer states are left out: {}",
+                states.join(", ")
+            ));
+        }
     }
 
     fn checked(&self) -> Vec<String> {

@@ -65,7 +65,13 @@ pub(crate) struct Item {
 }
 
 /// All tensors of the target.
-pub(crate) fn items(bound: &Bound<'_>, naming: &Naming) -> Result<Vec<Item>, Vec<Diagnostic>> {
+///
+/// What belongs to adapters follows the model, if it is not `merged` into it.
+pub(crate) fn items(
+    bound: &Bound<'_>,
+    naming: &Naming,
+    merged: bool,
+) -> Result<Vec<Item>, Vec<Diagnostic>> {
     if *naming != Naming::Stored && !bound.missing.is_empty() {
         return Err(vec![missing(bound)]);
     }
@@ -78,6 +84,13 @@ pub(crate) fn items(bound: &Bound<'_>, naming: &Naming) -> Result<Vec<Item>, Vec
         }
     };
     items.sort_by(|a, b| a.order.cmp(&b.order));
+    let spelled = bound.spec.is_some() && *naming != Naming::Universal;
+    let adapters = universal(bound).into_iter().filter(|item| bound.is_adapters(item.terms[0]));
+    if merged {
+        items.retain(|item| !bound.is_adapters(item.terms[0]));
+    } else if spelled {
+        items.extend(adapters);
+    }
     Ok(items)
 }
 
@@ -133,7 +146,7 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
     .help("they may have been frozen and left out when it was saved, or it is a base model that never had a head; `--view stored` writes what there is, with `--to universal` or, where the names are Hugging Face's, with `--to hf`")
 }
 
-fn universal(bound: &Bound<'_>) -> Vec<Item> {
+pub(crate) fn universal(bound: &Bound<'_>) -> Vec<Item> {
     let mut items = Vec::new();
     let mut block = 0_u64;
     for (number, param) in bound.params.iter().enumerate() {

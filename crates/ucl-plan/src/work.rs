@@ -93,6 +93,10 @@ pub enum MoveRole {
     Average(u32, usize),
     /// One of several sources whose sum is the window's value.
     Sum,
+    /// There is no source: elements of a product are added to the window's values in F32, before these
+    /// are rounded to the target's type. `from` and the loops' `from` count elements of the product,
+    /// row-major; the index is into [`Work::products`].
+    Product(usize),
     /// There is no source: values are made from addresses. `from` and the loops' `from` count
     /// addresses (row-major numbers of the universal parameter), not bytes; this is the seed of the
     /// parameter and state.
@@ -108,6 +112,34 @@ pub struct Check {
     pub fatal: bool,
 }
 
+/// A scaled product of two small matrices, to be added to a weight.
+///
+/// Element `[i, j]` is `scale * (Σ rows[r, i] * columns[r, j])`: in F32, the sum begun at 0 and taken in
+/// the order of `r`, each step rounded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    /// The weight, for a person.
+    pub label: String,
+    /// The rank: the number of `r`.
+    pub rank: u64,
+    /// What the sum is multiplied by.
+    pub scale: f32,
+    /// The matrix that gives the product its rows.
+    pub rows: Factor,
+    /// The matrix that gives it its columns.
+    pub columns: Factor,
+}
+
+/// One of the matrices of a [`Product`], `[rank, len]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factor {
+    /// Its second extent.
+    pub len: u64,
+    /// What puts it together, as a window in F32: `Write` moves before `Equal` and `Rounded` ones, whose
+    /// checks are fatal.
+    pub moves: Vec<Move>,
+}
+
 /// A plan that can be run.
 pub trait Work: Sync {
     /// The files that moves read, by absolute or relative path.
@@ -118,7 +150,11 @@ pub trait Work: Sync {
     fn tensors(&self) -> &[TargetTensor];
     /// The checks that moves name.
     fn checks(&self) -> &[Check];
-    /// The moves that fill `elements` of a tensor (row-major numbers), `Write`, `Average` and `Sum`
-    /// moves before the checks of the same window. Elements that no move writes are zero.
+    /// The products that moves name.
+    fn products(&self) -> &[Product] {
+        &[]
+    }
+    /// The moves that fill `elements` of a tensor (row-major numbers), `Write`, `Average`, `Sum` and
+    /// `Product` moves before the checks of the same window. Elements that no move writes are zero.
     fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move>;
 }

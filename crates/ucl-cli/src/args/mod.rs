@@ -1,10 +1,12 @@
 //! What was typed, as plain data. What it means is resolved in `source` and `target`.
 
+mod lora;
 mod source;
 mod synth;
 mod target;
 mod value;
 
+pub(crate) use lora::LoraArgs;
 pub(crate) use source::SourceArgs;
 pub(crate) use synth::SynthArgs;
 pub(crate) use target::{Format, RunArgs, StatesArg, TargetArgs};
@@ -79,6 +81,8 @@ pub(crate) struct ConvertArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
+    pub(crate) lora: LoraArgs,
+    #[command(flatten)]
     pub(crate) run: RunArgs,
     /// Replace DST if it exists, once the new one is complete
     #[arg(long, help_heading = "Running")]
@@ -98,6 +102,8 @@ pub(crate) struct PlanArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// Accepted so that a `convert` line can be pasted

@@ -25,7 +25,11 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         let spared = ucl_formats::spared(folder, &args.destination);
         spared.map_err(|problem| of_problem(&problem))?;
     }
-    let opened = Opened::new(&args.checkpoint, &args.source)?;
+    if let Some(folder) = args.lora.folder() {
+        let spared = ucl_formats::spared(folder, &args.destination);
+        spared.map_err(|problem| of_problem(&problem))?;
+    }
+    let opened = Opened::new(&args.checkpoint, &args.source)?.merging(&args.lora)?;
     opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
@@ -99,6 +103,7 @@ fn text(
     facts.add_all("checked", &checked.agree);
     facts.add_all("differs", &checked.differ_lines());
     facts.add_all("infinite", &checked.not_finite_lines());
+    facts.add_all("merged", &super::plan::merged(&report.merged));
     facts.add_all("dropped", &sentences(&report.lossy));
     facts.add_all("notes", &sentences(&report.notes));
     let next = match plan.target.format {

@@ -9,11 +9,11 @@ use crate::source::Opened;
 use crate::target;
 use indexmap::IndexMap;
 use serde_json::json;
-use ucl_plan::{MoveRole, Plan, Report, StateTotals, Work};
+use ucl_plan::{Merged, MoveRole, Plan, Report, StateTotals, Work};
 
 pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let target = target::target(&args.target)?;
-    let opened = Opened::new(&args.checkpoint, &args.source)?;
+    let opened = Opened::new(&args.checkpoint, &args.source)?.merging(&args.lora)?;
     opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
@@ -65,6 +65,7 @@ fn text(plan: &Plan<'_>, report: &Report, session: &Session<'_, '_>) -> String {
     rules(plan, &mut facts);
     let sentences =
         |lines: &[String]| lines.iter().map(|line| show::name(line)).collect::<Vec<_>>();
+    facts.add_all("merged", &merged(&report.merged));
     facts.add_all("proven", &sentences(&report.proofs));
     facts.add_all("checked", &sentences(&report.checks));
     match report.lossy.as_slice() {
@@ -87,6 +88,30 @@ pub(super) fn states(states: &IndexMap<String, StateTotals>) -> Vec<String> {
         ]);
     }
     table.lines(&[1, 3])
+}
+
+/// Low-rank pairs that are added to weights: those of one rank and scale together.
+pub(super) fn merged(merged: &[Merged]) -> Vec<String> {
+    const LISTED: usize = 4;
+    let mut alike: IndexMap<(u64, u32, &str), Vec<&str>> = IndexMap::new();
+    for one in merged {
+        let key = (one.rank, one.scale.to_bits(), one.because.as_str());
+        alike.entry(key).or_default().push(&one.weight);
+    }
+    let line = |((rank, scale, because), weights): ((u64, u32, &str), Vec<&str>)| {
+        let names: Vec<&str> = weights.iter().take(LISTED).copied().collect();
+        let more = match weights.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "{} with {} times a pair of rank {rank} ({because}): {}{more}",
+            show::count(weights.len() as u64, "weight"),
+            f32::from_bits(scale),
+            show::name(&names.join(", ")),
+        )
+    };
+    alike.into_iter().map(line).collect()
 }
 
 /// The equations of the source's view that the checkpoint uses.
@@ -172,6 +197,7 @@ fn role(role: MoveRole) -> &'static str {
         MoveRole::Rounded(_) => "round",
         MoveRole::Average(..) => "average",
         MoveRole::Sum => "sum",
+        MoveRole::Product(_) => "add",
         MoveRole::Synth(_) => "make",
     }
 }

@@ -1,7 +1,7 @@
 //! A folder of weights: one file, or shards with or without an index.
 
 use super::index::{Index, misplaced, read_index};
-use super::{forget_format, read};
+use super::{forget_format, read, ungathered};
 use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
 use crate::listed::listed;
 use indexmap::{IndexMap, IndexSet};
@@ -42,6 +42,7 @@ pub fn survey_folder(root: &Path) -> Survey {
     }
     forget_format(&mut survey.inventory);
     twice(&mut survey);
+    survey.problems.extend(ungathered(&survey.inventory));
     // Problems that are known explain what the index would say.
     if let Some((path, index)) = index.filter(|_| survey.problems.is_empty()) {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));

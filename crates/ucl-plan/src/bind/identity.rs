@@ -25,39 +25,13 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
     if !cut.is_empty() {
         return Err(cut);
     }
-    let mut names: IndexMap<&str, usize> = IndexMap::new();
-    let mut params: Vec<Param> = Vec::new();
-    let mut wrong = Vec::new();
-    for stored in &inventory.tensors {
-        let known = *names.entry(stored.name.as_str()).or_insert_with(|| {
-            params.push(param_of(stored));
-            params.len() - 1
-        });
-        let shape: Vec<u64> = params[known].dims.iter().map(|dim| dim.extent).collect();
-        if shape != stored.shape {
-            wrong.push(
-                Diagnostic::new(
-                    "ucl::match",
-                    format!(
-                        "{:?} has shape {shape:?} and, in {}, {:?}",
-                        stored.name,
-                        place(stored),
-                        stored.shape
-                    ),
-                )
-                .help("files of different runs or steps in one folder?"),
-            );
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
     let mut bound = Bound {
         inventory,
         spec: None,
         sure: None,
         layout: None,
-        params,
+        params: Vec::new(),
+        own_params: 0,
         tied: false,
         missing: Vec::new(),
         ignored: Vec::new(),
@@ -74,8 +48,54 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
         checks: Vec::new(),
         own: IndexMap::new(),
     };
+    let wrong = as_stored(&mut bound, |_| true);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    bound.own_params = bound.params.len();
+    bound.atlas.finish();
+    let unclaimed = bound.buffers.prove(inventory);
+    if unclaimed.is_empty() { Ok(bound) } else { Err(unclaimed) }
+}
+
+/// Makes every stored tensor that is asked for a parameter of its own name and dims.
+///
+/// Gives the tensors whose shapes disagree; then nothing was made.
+pub(super) fn as_stored(bound: &mut Bound<'_>, is_asked: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
+    let inventory = bound.inventory;
+    let tensors =
+        || inventory.tensors.iter().enumerate().filter(|(_, stored)| is_asked(&stored.name));
+    let start = bound.params.len();
+    let mut names: IndexMap<&str, usize> = IndexMap::new();
+    let mut params: Vec<Param> = Vec::new();
+    let mut wrong = Vec::new();
+    for (_, stored) in tensors() {
+        let known = *names.entry(stored.name.as_str()).or_insert_with(|| {
+            params.push(param_of(stored));
+            start + params.len() - 1
+        });
+        let shape: Vec<u64> = params[known - start].dims.iter().map(|dim| dim.extent).collect();
+        if shape != stored.shape {
+            wrong.push(
+                Diagnostic::new(
+                    "ucl::match",
+                    format!(
+                        "{:?} has shape {shape:?} and, in {}, {:?}",
+                        stored.name,
+                        place(stored),
+                        stored.shape
+                    ),
+                )
+                .help("files of different runs or steps in one folder?"),
+            );
+        }
+    }
+    if !wrong.is_empty() {
+        return wrong;
+    }
+    bound.params.extend(params);
     let mut seen: IndexMap<(usize, &str), ()> = IndexMap::new();
-    for (index, stored) in inventory.tensors.iter().enumerate() {
+    for (index, stored) in tensors() {
         let param = names[stored.name.as_str()];
         let first = seen.insert((param, &stored.state), ()).is_none();
         let check = bound.checks.len();
@@ -102,9 +122,7 @@ pub(crate) fn bind_identity(inventory: &Inventory) -> Result<Bound<'_>, Vec<Diag
             }
         }
     }
-    bound.atlas.finish();
-    let unclaimed = bound.buffers.prove(inventory);
-    if unclaimed.is_empty() { Ok(bound) } else { Err(unclaimed) }
+    Vec::new()
 }
 
 /// Axes that cut tensors in ways that only a spec tells.

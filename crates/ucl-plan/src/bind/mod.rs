@@ -28,7 +28,7 @@ pub(crate) use facts::{evaluate, said_numbers, scope_numbers};
 pub(crate) use identity::bind_identity;
 pub(crate) use lower::Lowering;
 pub(crate) use made::params_of;
-pub(crate) use names::claim;
+pub(crate) use names::{claim, claims_of};
 pub(crate) use number::Scope;
 pub(crate) use oblige::obligations;
 pub(crate) use program::bind_program;
@@ -57,8 +57,11 @@ pub struct Bound<'a> {
     pub sure: Option<Sure>,
     /// The layout that served the view, by name.
     pub layout: Option<String>,
-    /// The parameters that the checkpoint has, in the order of the model.
+    /// The parameters that the checkpoint has, in the order of the model; then what belongs to adapters,
+    /// each tensor a parameter of its own.
     pub params: Vec<Param>,
+    /// How many of them are the model's.
+    pub(crate) own_params: usize,
     /// Whether the checkpoint is in the tied state.
     pub tied: bool,
     /// Names of parameters, with their indices, that the model has and the checkpoint lacks.
@@ -96,6 +99,12 @@ pub(crate) struct Own {
 }
 
 impl Bound<'_> {
+    /// Whether a parameter belongs to an adapter.
+    pub(crate) fn is_adapters(&self, param: usize) -> bool {
+        param >= self.own_params
+            || self.spec.is_none() && self.inventory.adapters.has(&self.params[param].path)
+    }
+
     /// The sizes of all dims that are known one by one, by name.
     pub fn dims(&self) -> IndexMap<String, u64> {
         let mut dims: IndexMap<String, u64> = self

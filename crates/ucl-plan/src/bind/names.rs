@@ -1,6 +1,6 @@
 //! Which rule of a view claims which stored name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use ucl_formats::Inventory;
 use ucl_ir::View;
 
@@ -33,7 +33,11 @@ pub(crate) struct Claims {
 /// Matches all names; `tied` says whether spellings for the tied state count.
 pub(crate) fn claim(view: &View, inventory: &Inventory, tied: bool) -> Claims {
     let mut distinct = BTreeMap::new();
-    for (index, stored) in inventory.tensors.iter().enumerate() {
+    // What belongs to adapters is no parameter of the model.
+    let apart: HashSet<&str> = inventory.adapters.tensors.iter().map(String::as_str).collect();
+    let own = |name: &str| !apart.contains(name);
+    let tensors = inventory.tensors.iter().enumerate();
+    for (index, stored) in tensors.filter(|(_, stored)| own(&stored.name)) {
         distinct.entry(stored.name.as_str()).or_insert(index);
     }
     let mut names: Vec<(&str, usize)> = distinct.into_iter().collect();
@@ -63,7 +67,8 @@ pub(crate) fn claim(view: &View, inventory: &Inventory, tied: bool) -> Claims {
     claims
 }
 
-fn claims_of(view: &View, name: &str, tied: bool) -> Vec<Claim> {
+/// The rules of a view that spell a name.
+pub(crate) fn claims_of(view: &View, name: &str, tied: bool) -> Vec<Claim> {
     let mut found = Vec::new();
     for (rule, equation) in view.rules.iter().enumerate() {
         for (spelling, spelled) in equation.spellings.iter().enumerate() {

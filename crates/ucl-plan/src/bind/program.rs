@@ -5,7 +5,7 @@ use super::buffers::Buffers;
 use super::composite::Composites;
 use super::cut::Cuts;
 use super::facts::{self, Counts};
-use super::identity::{components, piece, place};
+use super::identity::{as_stored, components, piece, place};
 use super::lower::Lowering;
 use super::made::params_of;
 use super::names::{Claim, Claims};
@@ -71,6 +71,7 @@ pub(crate) fn bind_program<'a>(
             sure: None,
             layout: layout.filter(|layout| cuts.matters(layout)).map(|layout| layout.name.clone()),
             params: Vec::new(),
+            own_params: 0,
             tied,
             missing: Vec::new(),
             ignored: claims.ignored.clone(),
@@ -92,6 +93,7 @@ pub(crate) fn bind_program<'a>(
     binder.pieces(&claims);
     binder.sets();
     binder.missing();
+    binder.adapters();
     if !binder.wrong.is_empty() {
         return Err(binder.wrong);
     }
@@ -156,6 +158,16 @@ impl<'a> Binder<'a, '_> {
         let param = self.program.model.params.iter().find(|param| param.path == term)?;
         let original = param.tied.as_ref().filter(|_| self.bound.tied)?;
         Some((*self.by_path.get(original)?, true))
+    }
+
+    /// Adds what belongs to adapters, as it is stored.
+    fn adapters(&mut self) {
+        self.bound.own_params = self.bound.params.len();
+        let adapters = &self.inventory.adapters;
+        if !adapters.is_empty() {
+            self.wrong.extend(apart_on_ranks(self.inventory));
+            self.wrong.extend(as_stored(&mut self.bound, |name| adapters.has(name)));
+        }
     }
 
     fn pieces<'c>(&mut self, claims: &'c Claims)
@@ -378,6 +390,26 @@ impl<'a> Binder<'a, '_> {
         });
         name.unwrap_or_else(|| param.path.clone())
     }
+}
+
+/// What belongs to adapters and lies on several ranks: nothing says how its parts fit together.
+fn apart_on_ranks(inventory: &Inventory) -> Vec<Diagnostic> {
+    let mut seen: IndexMap<(&str, &str), &Stored> = IndexMap::new();
+    let adapters = inventory.tensors.iter().filter(|stored| inventory.adapters.has(&stored.name));
+    let mut wrong: Option<(Diagnostic, &str)> = None;
+    for stored in adapters {
+        let known = seen.entry((&stored.name, &stored.state)).or_insert(stored);
+        if known.at != stored.at && wrong.is_none() {
+            let message = format!(
+                "{} and {} are of a low-rank adapter, and nothing says how the ranks' parts fit together",
+                place(known),
+                place(stored)
+            );
+            let help = "save the adapter whole, or from a run without tensor parallelism";
+            wrong = Some((Diagnostic::new("ucl::lora", message).help(help), &stored.name));
+        }
+    }
+    wrong.into_iter().map(|(diagnostic, _)| diagnostic).collect()
 }
 
 /// A tensor without holes in the shape of its bytes' order, where its header shows another.

@@ -34,6 +34,7 @@ pub(super) fn run(plan: &Plan<'_>, files: &[Vec<f64>]) -> Result<Tensors, String
                         MoveRole::Average(of, _) => added(cell, value / f64::from(of)),
                         MoveRole::Sum => added(cell, value),
                         MoveRole::Synth(_) => Some("it is made, not read"),
+                        MoveRole::Product(_) => Some("something is added to it"),
                     };
                     wrong = wrong.or(fault.map(|fault| (first + to, fault)));
                 });
