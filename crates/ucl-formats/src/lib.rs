@@ -5,6 +5,7 @@
 
 mod apart;
 pub mod carry;
+mod consolidated;
 mod dcp;
 pub mod deepspeed;
 pub mod huggingface;

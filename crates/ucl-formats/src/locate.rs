@@ -6,6 +6,7 @@
 mod pointer;
 mod sniff;
 
+use crate::consolidated::{is_consolidated, rank_files, rank_of};
 use crate::deepspeed;
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
@@ -40,6 +41,8 @@ pub enum Kind {
     TorchDistributed,
     /// A folder with `model.safetensors` or `pytorch_model.bin`, perhaps in shards.
     Weights,
+    /// `consolidated.00.pth` and its like, of Meta and Mistral.
+    Consolidated,
     /// One safetensors or torch file.
     File(Content),
     /// `ucl.json`.
@@ -76,6 +79,15 @@ fn file(path: &Path) -> Result<Located, Problem> {
         let folder = path.parent().unwrap_or(Path::new(".")).display();
         return Err(Problem::new(path, "it is one rank's part of a DeepSpeed checkpoint")
             .help(format!("Give the folder, which has all ranks: {folder}.")));
+    }
+    if rank_of(&name).is_some() {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if rank_files(folder).len() > 1 {
+            return Err(Problem::new(path, "it is one of several files of a model")
+                .help(format!("Give the folder, which has all of them: {}.", folder.display())));
+        }
+        sniff(path)?;
+        return Ok(Located::new(Kind::Consolidated, folder.to_owned()));
     }
     match sniff(path)? {
         Content::Unknown => Err(neither(path)),
@@ -155,9 +167,18 @@ fn is_megatron_rank(path: &Path, name: &str) -> bool {
 /// Whether the folder holds files of named tensors.
 fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
     let names = entries(path)?;
-    let weights =
-        names.iter().any(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
-    Ok(weights.then_some(Kind::Weights))
+    let weights = names
+        .iter()
+        .filter(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
+    let (own, others): (Vec<_>, Vec<_>) = weights.partition(|name| is_consolidated(name));
+    // Mistral puts its own files beside those for transformers, which say more.
+    Ok(if !others.is_empty() {
+        Some(Kind::Weights)
+    } else if names.iter().any(|name| rank_of(name).is_some() && path.join(name).is_file()) {
+        Some(Kind::Consolidated)
+    } else {
+        (!own.is_empty()).then_some(Kind::Weights)
+    })
 }
 
 /// Folders in `path` that are steps, without those that a converter made.
