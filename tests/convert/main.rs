@@ -4,12 +4,14 @@
 
 mod beside;
 mod blocks;
+mod consolidated;
 mod example;
 mod families;
 mod folders;
 mod hf;
 mod layers;
 mod padding;
+mod ranks;
 mod same;
 mod stages;
 mod stored;

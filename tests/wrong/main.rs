@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod consolidated;
 mod destination;
 mod disk;
 mod files;
@@ -11,5 +12,6 @@ mod hostile;
 mod huggingface;
 mod model;
 mod place;
+mod ranks;
 mod scene;
 mod sizes;

@@ -10,7 +10,7 @@ use crate::listed::listed;
 use crate::named::{Weight, unreadable, weights};
 use crate::plain::state_dict;
 use crate::torch::TorchFile;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ const PARAMS: &str = "params.json";
 const MOST: u64 = 4096;
 
 /// The number of a file `consolidated.NN.pth` or `.pt`.
-pub fn rank_of(name: &str) -> Option<u64> {
+pub(crate) fn rank_of(name: &str) -> Option<u64> {
     let rest = name.strip_prefix(STEM)?.strip_prefix('.')?;
     let digits = rest.strip_suffix(".pth").or_else(|| rest.strip_suffix(".pt"))?;
     let number = digits.len() >= 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -62,7 +62,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     }
     let (names, how) = names(&files);
     match how {
-        How::Cut => cut(root, &files, &names, &mut survey),
+        How::Cut => cut(&files, &names, &mut survey),
         How::Apart => apart(&files, &names, &mut survey),
     }
     survey
@@ -148,19 +148,18 @@ fn names(files: &[Opened]) -> (IndexMap<String, usize>, How) {
 }
 
 /// Tensor ranks: every name is in every file.
-fn cut(root: &Path, files: &[Opened], names: &IndexMap<String, usize>, survey: &mut Survey) {
+fn cut(files: &[Opened], names: &IndexMap<String, usize>, survey: &mut Survey) {
     let ranks = files.len() as u64;
     survey.inventory.kind = match ranks {
         1 => "consolidated file of Meta or Mistral".to_owned(),
         ranks => format!("consolidated files of Meta, {ranks} tensor ranks"),
     };
     survey.inventory.mesh.insert("tp".to_owned(), ranks.max(1));
-    for name in names.iter().filter(|(_, count)| **count < files.len()).map(|(name, _)| name) {
-        let lacks = |file: &&Opened| !file.weights.iter().any(|weight| weight.name == *name);
-        for file in files.iter().filter(lacks) {
-            let holder = files.iter().find(|file| !lacks(file)).map_or(root, |file| &file.path);
-            let holder = holder.file_name().unwrap_or_default().to_string_lossy();
-            let message = format!("it lacks `{name}`, which is in {holder}");
+    for file in files {
+        let held: IndexSet<&str> = file.weights.iter().map(|weight| weight.name.as_str()).collect();
+        let lacks: Vec<_> = names.keys().filter(|name| !held.contains(name.as_str())).collect();
+        if !lacks.is_empty() {
+            let message = format!("it lacks what others hold: {}", listed(&lacks, ", "));
             let help = "All files hold the same names; is it a file of another model?";
             survey.problems.push(Problem::new(&file.path, message).help(help));
         }

@@ -8,6 +8,7 @@ mod sniff;
 
 use crate::consolidated::{is_consolidated, rank_files, rank_of};
 use crate::deepspeed;
+use crate::fsdp;
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
 use std::fs;
@@ -43,6 +44,8 @@ pub enum Kind {
     Weights,
     /// `consolidated.00.pth` and its like, of Meta and Mistral.
     Consolidated,
+    /// `model_world_size_4_rank_2.pt`, `rank_0.pt`: what each rank of FSDP saved.
+    Ranks,
     /// One safetensors or torch file.
     File(Content),
     /// `ucl.json`.
@@ -167,12 +170,15 @@ fn is_megatron_rank(path: &Path, name: &str) -> bool {
 /// Whether the folder holds files of named tensors.
 fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
     let names = entries(path)?;
-    let weights = names
-        .iter()
-        .filter(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
+    let weights =
+        names.iter().filter(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
     let (own, others): (Vec<_>, Vec<_>) = weights.partition(|name| is_consolidated(name));
     // Mistral puts its own files beside those for transformers, which say more.
-    Ok(if !others.is_empty() {
+    let ranks = names.iter().any(|name| fsdp::is_rank_file(name)) && fsdp::has_ranks(path);
+    let safe = others.iter().any(|name| name.contains(".safetensors"));
+    Ok(if ranks && !safe {
+        Some(Kind::Ranks)
+    } else if !others.is_empty() {
         Some(Kind::Weights)
     } else if names.iter().any(|name| rank_of(name).is_some() && path.join(name).is_file()) {
         Some(Kind::Consolidated)
@@ -206,10 +212,11 @@ fn config(located: &Located, given: &Path) -> Option<PathBuf> {
     if given.is_dir() {
         folders.push(given);
     }
-    let extra = located.root.join("extra");
+    let (extra, verl) = (located.root.join("extra"), located.root.join("huggingface"));
     match located.kind {
         Kind::Universal => folders = vec![&extra],
         Kind::Weights => folders.truncate(1),
+        Kind::Ranks => folders.push(&verl),
         _ => {}
     }
     folders.into_iter().map(|folder| folder.join("config.json")).find(|path| path.is_file())

@@ -2,6 +2,7 @@
 
 mod folder;
 mod index;
+mod optimizer;
 
 use crate::inventory::{
     Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey, row_major,

@@ -4,7 +4,7 @@ use crate::huggingface::{model_files, other_entries, read_config};
 use crate::inventory::{Problem, Survey};
 use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
-use crate::{consolidated, dcp, deepspeed, megatron, plain, universal};
+use crate::{consolidated, dcp, deepspeed, fsdp, megatron, plain, universal};
 use std::path::Path;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
@@ -26,6 +26,7 @@ pub fn survey(path: &Path) -> Survey {
         Kind::File(_) => plain::survey_file(root),
         Kind::DeepSpeedUniversal => deepspeed::universal::survey(root),
         Kind::Consolidated => consolidated::survey(root),
+        Kind::Ranks => fsdp::survey(root),
         Kind::Megatron => megatron::survey(root),
         Kind::TorchDistributed => dcp::survey(root),
     };

@@ -1,7 +1,7 @@
 //! A folder of weights: one file, or shards with or without an index.
 
 use super::index::{Index, misplaced, read_index};
-use super::{forget_format, read};
+use super::{forget_format, optimizer, read};
 use crate::consolidated::is_consolidated;
 use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
 use crate::listed::listed;
@@ -51,6 +51,7 @@ pub fn survey_folder(root: &Path) -> Survey {
     if let Some((path, index)) = index.filter(|_| survey.problems.is_empty()) {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
+    optimizer::take(root, !safe, &mut survey);
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = match (adapter, hugging_face) {
         (true, _) => ADAPTER,
