@@ -4,6 +4,7 @@
 
 mod beside;
 mod blocks;
+mod consolidated;
 mod example;
 mod families;
 mod folders;
@@ -12,6 +13,7 @@ mod layers;
 mod lora;
 mod megatron;
 mod padding;
+mod ranks;
 mod same;
 mod stages;
 mod stored;

@@ -47,6 +47,18 @@ impl Row {
         Row { within: "hf", hf: true, ..Row::run(fixture) }
     }
 
+    /// A run of a small Llama, whose sizes no config says.
+    const fn ranks(fixture: &'static str) -> Row {
+        let (flags, names) = (&["--set", "n=4", "--set", "k=2"], &["--view", "hf"]);
+        Row { within: "run", flags, names, hf: true, ..Row::run(fixture) }
+    }
+
+    /// Files that we cut as Meta and Mistral do.
+    const fn cut(fixture: &'static str) -> Row {
+        let names = &["--view", "hf"];
+        Row { within: "weights", names, hf: true, by: By::Hand, ..Row::run(fixture) }
+    }
+
     /// Its model is the one of this fixture.
     const fn of(self, config: &'static str) -> Row {
         Row { config: Some(config), hf: true, ..self }
@@ -113,6 +125,18 @@ pub(crate) const ROWS: &[Row] = &[
     Row::run("ds-z3-lion-dp2-fp32"),
     Row::run("ds-z3-sgd-dp2-fp32"),
     Row::run("ds-z3-subgroups-dp3-bf16"),
+    Row::ranks("rank-fsdp2-w4"),
+    Row::ranks("rank-hsdp-w4"),
+    Row::ranks("rank-tp-w4"),
+    Row::ranks("rank-fsdp1-w2"),
+    Row::ranks("whole-fsdp1"),
+    Row { flags: &[], ..Row::ranks("trainer-llama") },
+    Row { flags: &[], ..Row::ranks("trainer-llama-bin") },
+    Row::cut("meta-llama2-mp2"),
+    Row::cut("meta-llama3-mp2"),
+    Row::cut("meta-llama3-mp4"),
+    Row::cut("meta-mistral"),
+    Row::cut("meta-mixtral-files3"),
     Row::model("hf-gpt2-bf16-sharded"),
     Row::model("hf-gpt2-fp32"),
     Row::model("hf-gptneox-fp32").names(&["--view", "hf5"]),

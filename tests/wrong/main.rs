@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod consolidated;
 mod destination;
 mod disk;
 mod files;
@@ -12,5 +13,6 @@ mod huggingface;
 mod megatron;
 mod model;
 mod place;
+mod ranks;
 mod scene;
 mod sizes;

@@ -5,8 +5,10 @@
 
 mod apart;
 pub mod carry;
+mod consolidated;
 mod dcp;
 pub mod deepspeed;
+mod fsdp;
 pub mod huggingface;
 pub mod inventory;
 mod listed;
@@ -14,9 +16,11 @@ pub mod locate;
 pub mod lora;
 mod megatron;
 mod named;
+mod optimizer;
 pub mod plain;
 mod ranks;
 pub mod safetensors;
+mod sharded;
 mod survey;
 pub mod target;
 pub mod torch;

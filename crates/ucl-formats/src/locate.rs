@@ -6,7 +6,9 @@
 mod pointer;
 mod sniff;
 
+use crate::consolidated::{is_consolidated, rank_files, rank_of};
 use crate::deepspeed;
+use crate::fsdp;
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
 use std::fs;
@@ -42,6 +44,10 @@ pub enum Kind {
     TorchDistributed,
     /// A folder with `model.safetensors` or `pytorch_model.bin`, perhaps in shards.
     Weights,
+    /// `consolidated.00.pth` and its like, of Meta and Mistral.
+    Consolidated,
+    /// `model_world_size_4_rank_2.pt`, `rank_0.pt`: what each rank of FSDP saved.
+    Ranks,
     /// One safetensors or torch file.
     File(Content),
     /// `ucl.json`.
@@ -79,6 +85,15 @@ fn file(path: &Path) -> Result<Located, Problem> {
         let folder = path.parent().unwrap_or(Path::new(".")).display();
         return Err(Problem::new(path, "it is one rank's part of a DeepSpeed checkpoint")
             .help(format!("Give the folder, which has all ranks: {folder}.")));
+    }
+    if rank_of(&name).is_some() {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if rank_files(folder).len() > 1 {
+            return Err(Problem::new(path, "it is one of several files of a model")
+                .help(format!("Give the folder, which has all of them: {}.", folder.display())));
+        }
+        sniff(path)?;
+        return Ok(Located::new(Kind::Consolidated, folder.to_owned()));
     }
     match sniff(path)? {
         Content::Unknown => Err(neither(path)),
@@ -159,8 +174,20 @@ fn is_megatron_rank(path: &Path, name: &str) -> bool {
 fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
     let names = entries(path)?;
     let weights =
-        names.iter().any(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
-    Ok(weights.then_some(Kind::Weights))
+        names.iter().filter(|name| crate::plain::is_weight_file(name) && path.join(name).is_file());
+    let (own, others): (Vec<_>, Vec<_>) = weights.partition(|name| is_consolidated(name));
+    // Mistral puts its own files beside those for transformers, which say more.
+    let ranks = names.iter().any(|name| fsdp::is_rank_file(name)) && fsdp::has_ranks(path);
+    let safe = others.iter().any(|name| name.contains(".safetensors"));
+    Ok(if ranks && !safe {
+        Some(Kind::Ranks)
+    } else if !others.is_empty() {
+        Some(Kind::Weights)
+    } else if names.iter().any(|name| rank_of(name).is_some() && path.join(name).is_file()) {
+        Some(Kind::Consolidated)
+    } else {
+        (!own.is_empty()).then_some(Kind::Weights)
+    })
 }
 
 /// Folders in `path` that are steps, without those that a converter made.
@@ -188,10 +215,11 @@ fn beside(located: &Located, given: &Path, name: &str) -> Option<PathBuf> {
     if given.is_dir() {
         folders.push(given);
     }
-    let extra = located.root.join("extra");
+    let (extra, verl) = (located.root.join("extra"), located.root.join("huggingface"));
     match located.kind {
         Kind::Universal => folders = vec![&extra],
         Kind::Weights => folders.truncate(1),
+        Kind::Ranks => folders.push(&verl),
         _ => {}
     }
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())

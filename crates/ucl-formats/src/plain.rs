@@ -2,6 +2,7 @@
 
 mod folder;
 mod index;
+mod optimizer;
 
 use crate::inventory::{
     Data, FileId, Framework, Inventory, Mesh, Problem, Role, SourceFile, Stored, Survey, row_major,
@@ -142,7 +143,7 @@ fn read_torch(
 }
 
 /// Training scripts put the tensors under one of these keys, beside other things.
-fn state_dict(root: Value<'_>) -> Value<'_> {
+pub(crate) fn state_dict(root: Value<'_>) -> Value<'_> {
     let direct = root.pairs().into_iter().flatten().any(|(_, value)| value.as_tensor().is_some());
     let below = || ["module", "state_dict", "model"].iter().find_map(|key| root.get(key));
     let below = if direct { None } else { below() };

@@ -5,7 +5,7 @@ use crate::inventory::{Problem, Survey};
 use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
 use crate::lora::set_apart;
-use crate::{dcp, deepspeed, megatron, plain, universal};
+use crate::{consolidated, dcp, deepspeed, fsdp, megatron, plain, universal};
 use std::path::Path;
 
 /// Reads the headers of whatever lies at a path: all that can be read, and all that is wrong.
@@ -26,6 +26,8 @@ pub fn survey(path: &Path) -> Survey {
         Kind::Weights => plain::survey_folder(root),
         Kind::File(_) => plain::survey_file(root),
         Kind::DeepSpeedUniversal => deepspeed::universal::survey(root),
+        Kind::Consolidated => consolidated::survey(root),
+        Kind::Ranks => fsdp::survey(root),
         Kind::Megatron => megatron::survey(root),
         Kind::TorchDistributed => dcp::survey(root),
     };
@@ -34,6 +36,7 @@ pub fn survey(path: &Path) -> Survey {
     notes.append(&mut survey.inventory.notes);
     survey.inventory.notes = notes;
     configure(&located, &mut survey);
+    consolidated::describe(&mut survey);
     accompany(&located, &mut survey);
     survey
 }
@@ -43,17 +46,28 @@ fn accompany(located: &Located, survey: &mut Survey) {
     let folder = match located.kind {
         Kind::Universal => return,
         Kind::Weights => Some(located.root.as_path()),
+        Kind::Consolidated => {
+            let root = Some(located.root.as_path());
+            located.config.as_deref().and_then(Path::parent).or(root)
+        }
         _ => located.config.as_deref().and_then(Path::parent),
     };
     let Some(folder) = folder else { return };
     let files = model_files(folder);
     let mut others = other_entries(folder, &files);
-    if located.kind != Kind::Weights {
+    let taken = &survey.inventory.carried;
+    let read = |name: &String| {
+        let path = folder.join(name);
+        survey.inventory.files.iter().any(|file| file.path == path)
+            || taken.iter().any(|carried| carried.source == path)
+    };
+    others.retain(|name| !read(name));
+    if !matches!(located.kind, Kind::Weights | Kind::Consolidated) {
         // Beside a step lie what points at it, DeepSpeed's script, and other steps.
         let of_run = ["latest", "zero_to_fp32.py"];
         others.retain(|name| !of_run.contains(&name.as_str()) && folder.join(name).is_file());
     }
-    if folder != located.root || located.kind == Kind::Weights {
+    if folder != located.root || matches!(located.kind, Kind::Weights | Kind::Consolidated) {
         survey.inventory.notes.extend(not_taken(&others));
     }
     survey.inventory.carried.extend(files);

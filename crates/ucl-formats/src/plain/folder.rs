@@ -1,7 +1,8 @@
 //! A folder of weights: one file, or shards with or without an index.
 
 use super::index::{Index, misplaced, read_index};
-use super::{forget_format, read, ungathered};
+use super::{forget_format, optimizer, read, ungathered};
+use crate::consolidated::is_consolidated;
 use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
 use crate::listed::listed;
 use indexmap::{IndexMap, IndexSet};
@@ -11,6 +12,10 @@ use std::path::{Component, Path, PathBuf};
 /// Whether a name is that of a file of weights, or of an index of some.
 pub fn is_weight_file(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || is_torch(name)
+}
+
+fn is_safe(name: &str) -> bool {
+    name.contains(".safetensors")
 }
 
 /// What transformers calls its torch files; other `.bin` and `.pt` files may be anything.
@@ -35,7 +40,7 @@ pub fn survey_folder(root: &Path) -> Survey {
     let hugging_face = has("config.json") || adapter;
     survey.inventory.framework =
         if hugging_face { Framework::HuggingFace } else { Framework::Files };
-    let safe = names.iter().any(|name| name.contains(".safetensors"));
+    let safe = names.iter().any(|name| is_safe(name));
     let (files, index) = format_files(root, &names, safe, &mut survey);
     for name in &files {
         read(&root.join(name), &mut survey.inventory, &mut survey.problems);
@@ -47,6 +52,7 @@ pub fn survey_folder(root: &Path) -> Survey {
     if let Some((path, index)) = index.filter(|_| survey.problems.is_empty()) {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
+    optimizer::take(root, !safe, &mut survey);
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = match (adapter, hugging_face) {
         (true, _) => ADAPTER,
@@ -67,10 +73,15 @@ fn format_files(
     safe: bool,
     survey: &mut Survey,
 ) -> (Vec<String>, Option<(PathBuf, Index)>) {
-    let ours = |name: &&String| if safe { name.contains(".safetensors") } else { is_torch(name) };
+    // Mistral's own files lie beside those for transformers.
+    let twin = safe && names.iter().any(|name| is_safe(name) && !is_consolidated(name));
+    let ours = |name: &&String| match safe {
+        true => is_safe(name) && !(twin && is_consolidated(name)),
+        false => is_torch(name),
+    };
     if safe {
-        let torch: Vec<_> = names.iter().filter(|name| is_torch(name)).cloned().collect();
-        left_out(&torch, &[], survey);
+        let others = names.iter().filter(|name| is_weight_file(name) && !ours(name));
+        left_out(&others.cloned().collect::<Vec<_>>(), &[], survey);
     }
     let (indices, files): (Vec<_>, Vec<_>) =
         names.iter().filter(ours).cloned().partition(|name| name.ends_with(".index.json"));

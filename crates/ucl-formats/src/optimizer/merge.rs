@@ -1,0 +1,242 @@
+//! The optimizer of all ranks together: states by name, groups.
+
+use super::order::{Numbered, assign};
+use super::{Key, Saved, SavedGroup, State, called};
+use crate::inventory::{FileId, Group, Inventory, Mesh, Optimizer, Problem, Role, Stored};
+use crate::named::bare;
+use crate::ranks::name_of;
+use crate::sharded::{Held, Place, gather};
+use indexmap::{IndexMap, IndexSet};
+use serde_json::Value as Json;
+use std::path::Path;
+
+/// The state that counts steps.
+const STEP: &str = "step";
+
+/// The parameters of a model: shapes by name, and whether they stand in the order of its modules.
+pub(crate) struct Model<'a> {
+    pub(crate) shapes: &'a IndexMap<String, Vec<u64>>,
+    pub(crate) ordered: bool,
+}
+
+/// Adds the states of an optimizer that lies in one file or in one for each rank, and its groups.
+///
+/// Where numbers can't be made names, the weights stay and it is said.
+pub(crate) fn merge(
+    saved: &[(&Path, FileId, &Saved)],
+    model: &Model<'_>,
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) {
+    let Some((path, _, first)) = saved.first() else { return };
+    for (other, _, held) in saved {
+        let same = held.groups.len() == first.groups.len()
+            && held.groups.iter().zip(&first.groups).all(|(a, b)| a.params == b.params);
+        if !same {
+            let message =
+                format!("its groups have other parameters than those of {}", name_of(path));
+            problems.push(Problem::new(*other, message).help("Keep the files of one save."));
+            return;
+        }
+    }
+    let names = match names(saved, model) {
+        Ok(names) => names,
+        Err(why) => {
+            unread(
+                inventory,
+                Problem::new(*path, format!("the optimizer numbers its parameters, and {why}")),
+            );
+            return;
+        }
+    };
+    let mut trained: IndexSet<String> = IndexSet::new();
+    let mut scalars: IndexMap<String, IndexMap<String, Json>> = IndexMap::new();
+    let keys: IndexSet<&Key> = saved.iter().flat_map(|(_, _, saved)| saved.states.keys()).collect();
+    let mut stored = Vec::new();
+    for key in keys {
+        let name = names.get(key).cloned().unwrap_or_else(|| match key {
+            Key::Name(name) => bare(name, &mut false),
+            Key::Number(number) => number.to_string(),
+        });
+        let name = inventory.aliases.get(&name).cloned().unwrap_or(name);
+        for (state, held) in states(saved, key) {
+            match held {
+                Found::Scalar(value) => {
+                    scalars.entry(name.clone()).or_default().insert(state.to_owned(), value);
+                }
+                Found::Differ(one, other) => {
+                    let message = format!(
+                        "the state `{state}` of `{name}` is {one} on one rank and {other} on another"
+                    );
+                    problems.push(Problem::new(*path, message).help("Keep the files of one save."));
+                }
+                Found::Tensor(parts) => match gather(&parts)
+                    .and_then(|place| fits(place, model, &name))
+                {
+                    Ok(place) => {
+                        trained.insert(name.clone());
+                        stored.extend(copies(&name, state, Role::Trained, place));
+                    }
+                    Err(why) => {
+                        let message =
+                            format!("the state `{state}` of {}, `{name}`: {why}", called(key));
+                        problems
+                            .push(Problem::new(*path, message).help("Keep the files of one save."));
+                    }
+                },
+            }
+        }
+    }
+    for tensor in inventory.tensors.iter_mut().filter(|tensor| tensor.role == Role::Trained) {
+        if !trained.is_empty() && !trained.contains(&tensor.name) {
+            tensor.role = Role::Frozen;
+        }
+    }
+    inventory.tensors.extend(stored);
+    let groups = first.groups.iter().map(|group| told(group, &names, &scalars)).collect();
+    inventory.optimizer = Some(Optimizer { name: None, groups });
+}
+
+/// Says why states are not taken; what the weights become does not depend on them.
+pub(crate) fn unread(inventory: &mut Inventory, why: Problem) {
+    let file = name_of(&why.file);
+    inventory.notes.push(format!(
+        "The optimizer's states in {file} are left out: {}. What `torch.distributed.checkpoint.state_dict.\
+         get_optimizer_state_dict` gives has names instead.",
+        why.message
+    ));
+}
+
+/// A state has the shape of its parameter.
+fn fits(place: Place, model: &Model<'_>, name: &str) -> Result<Place, String> {
+    match model.shapes.get(name) {
+        Some(shape) if *shape != place.shape => {
+            Err(format!("its shape is {:?}, the weight's {shape:?}", place.shape))
+        }
+        Some(_) => Ok(place),
+        None => Err("the model has no such parameter".to_owned()),
+    }
+}
+
+/// One state of one parameter, over all ranks.
+enum Found {
+    Tensor(Vec<(FileId, Held)>),
+    Scalar(Json),
+    Differ(Json, Json),
+}
+
+fn states<'a>(saved: &[(&Path, FileId, &'a Saved)], key: &Key) -> IndexMap<&'a str, Found> {
+    let mut found: IndexMap<&str, Found> = IndexMap::new();
+    for (_, file, saved) in saved {
+        for (state, held) in saved.states.get(key).into_iter().flatten() {
+            match (held, found.get_mut(state.as_str())) {
+                (State::Tensor(held), Some(Found::Tensor(parts))) => {
+                    parts.push((*file, held.clone()))
+                }
+                (State::Tensor(held), None) => {
+                    found.insert(state, Found::Tensor(vec![(*file, held.clone())]));
+                }
+                (State::Scalar(value), None) => {
+                    found.insert(state, Found::Scalar(value.clone()));
+                }
+                (State::Scalar(value), Some(Found::Scalar(known))) if value != known => {
+                    let differ = Found::Differ(known.clone(), value.clone());
+                    found.insert(state, differ);
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The names of the parameters of all groups.
+fn names(
+    saved: &[(&Path, FileId, &Saved)],
+    model: &Model<'_>,
+) -> Result<IndexMap<Key, String>, Numbered> {
+    let Some((_, _, first)) = saved.first() else { return Ok(IndexMap::new()) };
+    let mut names = IndexMap::new();
+    let numbered =
+        |group: &&SavedGroup| group.params.iter().any(|key| matches!(key, Key::Number(_)));
+    let named = |group: &SavedGroup| {
+        let names = group.names.as_ref().filter(|names| names.len() == group.params.len())?;
+        Some(names.iter().map(|name| bare(name, &mut false)).collect::<Vec<_>>())
+    };
+    if !first.groups.iter().any(|group| numbered(&group)) {
+        for key in first.groups.iter().flat_map(|group| &group.params) {
+            if let Key::Name(name) = key {
+                names.insert(key.clone(), bare(name, &mut false));
+            }
+        }
+        return Ok(names);
+    }
+    let given: Option<Vec<Vec<String>>> = first.groups.iter().map(named).collect();
+    let by_group = match given {
+        Some(given) => given,
+        None if !model.ordered => return Err(Numbered::Unordered),
+        None => {
+            let shape = |key: &Key| {
+                let ranks = saved.iter().filter_map(|(_, _, saved)| saved.states.get(key));
+                ranks.flat_map(IndexMap::values).find_map(|state| match state {
+                    State::Tensor(held) => Some(held.shape.clone()),
+                    State::Scalar(_) => None,
+                })
+            };
+            let shapes: Vec<Vec<_>> =
+                first.groups.iter().map(|group| group.params.iter().map(shape).collect()).collect();
+            assign(model.shapes, &shapes)?
+        }
+    };
+    for (group, given) in first.groups.iter().zip(by_group) {
+        names.extend(group.params.iter().cloned().zip(given));
+    }
+    Ok(names)
+}
+
+/// A group under names, with the steps of its parameters.
+fn told(
+    group: &SavedGroup,
+    names: &IndexMap<Key, String>,
+    scalars: &IndexMap<String, IndexMap<String, Json>>,
+) -> Group {
+    let params: Vec<String> =
+        group.params.iter().filter_map(|key| names.get(key).cloned()).collect();
+    let held: Vec<(&String, &Json)> =
+        params.iter().filter_map(|param| Some((param, scalars.get(param)?.get(STEP)?))).collect();
+    let times = |value: &Json| held.iter().filter(|(_, other)| *other == value).count();
+    let usual = held.first().map(|(_, value)| *value);
+    let usual = match usual {
+        Some(first) if held.iter().all(|(_, value)| *value == first) => Some(first),
+        _ => held.iter().map(|(_, value)| *value).max_by_key(|value| times(value)),
+    };
+    let differ = held.iter().filter(|(_, value)| Some(*value) != usual);
+    let steps = differ.map(|(param, value)| ((*param).clone(), (*value).clone())).collect();
+    let mut hyper = group.hyper.clone();
+    for param in &params {
+        for (state, value) in
+            scalars.get(param).into_iter().flatten().filter(|(state, _)| *state != STEP)
+        {
+            hyper.entry(format!("state.{state}")).or_insert_with(|| value.clone());
+        }
+    }
+    Group { hyper, step: usual.cloned(), steps, params }
+}
+
+/// A tensor and its copies, which have to be equal.
+pub(crate) fn copies(name: &str, state: &str, role: Role, place: Place) -> Vec<Stored> {
+    let several = place.copies.len() > 1;
+    let one = |(number, data)| Stored {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        dtype: place.dtype,
+        shape: place.shape.clone(),
+        at: match several {
+            true => Mesh::from_iter([("replica".to_owned(), number as u64)]),
+            false => Mesh::new(),
+        },
+        role,
+        data,
+    };
+    place.copies.into_iter().enumerate().map(one).collect()
+}
