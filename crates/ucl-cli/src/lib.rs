@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `args` | what was typed |
 //! | `source`, `target`, `spec` | what it means: checkpoints, targets, specs |
+//! | `derive` | specs from checkpoints that describe themselves |
 //! | `command` | one file per command |
 //! | `show` | how things look: sizes, names, tables, mistakes with their lines |
 //! | `progress` | how far a run is |
@@ -18,6 +19,7 @@ mod args;
 mod beside;
 mod checked;
 mod command;
+mod derive;
 mod failure;
 mod overview;
 mod progress;

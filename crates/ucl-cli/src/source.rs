@@ -1,13 +1,16 @@
 //! A checkpoint that was named: what lies there, and which model and view it is of.
 
 use crate::args::{LoraArgs, SourceArgs};
+use crate::derive::{Derived, derive, describes_itself};
 use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::session::Session;
 use crate::{show, spec};
 use serde_json::{Map, Value, json};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use ucl_formats::huggingface::read_config;
+use ucl_formats::inventory::Framework;
 use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
@@ -23,6 +26,8 @@ pub(crate) struct Opened {
     said: Said,
     /// Whether low-rank pairs are added to their weights.
     merge: Option<Merge>,
+    /// What it says of itself, once that was asked for.
+    derived: OnceCell<Option<Result<Derived, Vec<Diagnostic>>>>,
 }
 
 impl Opened {
@@ -70,7 +75,7 @@ impl Opened {
         let view = args.from_view.clone();
         let set = args.set.iter().cloned().collect();
         let said = Said { view, model, named: !args.spec.is_empty(), set };
-        let opened = Opened { survey, programs, said, merge: None };
+        let opened = Opened { survey, programs, said, merge: None, derived: OnceCell::new() };
         opened.agrees_with(args)?;
         Ok(opened)
     }
@@ -127,14 +132,62 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Bound<'_>, Stop> {
         self.known_view(naming)?;
-        bind(&self.programs, self.inventory(), &self.said, naming).map_err(
-            |refusal| match refusal {
-                Refusal::Ambiguous { fits, differences } => {
-                    ambiguous(&fits, &differences, session).into()
+        let bound = bind(&self.programs, self.inventory(), &self.said, naming);
+        let is_cut = |bound: &Bound<'_>| {
+            bound.spec.is_some() || bound.inventory.framework != Framework::MegatronDeepSpeed
+        };
+        let refusal = match bound {
+            Ok(bound) if is_cut(&bound) => return Ok(bound),
+            // Without a spec vocabulary padding stays.
+            Ok(bound) => return self.by_itself(naming).and_then(Result::ok).map_or(Ok(bound), Ok),
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            Refusal::Ambiguous { fits, differences } => {
+                Err(ambiguous(&fits, &differences, session).into())
+            }
+            // A model that fits but for its sizes is the better advice, unless they are only unknown.
+            Refusal::Wrong(wrong) => {
+                let contradicts = wrong.iter().any(|one| one.code == "ucl::bind");
+                let stored = *naming == Naming::Stored;
+                match self.by_itself(naming).filter(|_| stored || !contradicts) {
+                    Some(bound) => bound,
+                    None => Err(self.with_sources(wrong, naming).into()),
                 }
-                Refusal::Wrong(wrong) => self.with_sources(wrong, naming).into(),
-            },
-        )
+            }
+        }
+    }
+
+    /// Binds by what the checkpoint says of itself, under its own names; `None` where it says nothing,
+    /// other names are wanted, or the user named a spec or a view.
+    fn by_itself(&self, naming: &Naming) -> Option<Result<Bound<'_>, Stop>> {
+        if matches!(naming, Naming::View(_)) || self.said.named || self.said.view.is_some() {
+            return None;
+        }
+        let info = describes_itself(self.inventory())?;
+        let derived = self.derived.get_or_init(|| Some(derive(self.inventory(), info)));
+        let derived = match derived.as_ref()? {
+            Ok(derived) => derived,
+            Err(wrong) => return Some(Err(Failure::in_specs(wrong.clone(), Vec::new()).into())),
+        };
+        let set = self.said.set.clone();
+        let said = Said { named: true, set, ..Said::default() };
+        let programs = std::slice::from_ref(&derived.program);
+        Some(match bind(programs, self.inventory(), &said, &Naming::Stored) {
+            Ok(mut bound) => {
+                bound.sure = Some(Sure::Described);
+                bound.notes.extend(derived.notes.iter().cloned());
+                Ok(bound)
+            }
+            Err(Refusal::Wrong(wrong)) => {
+                Err(Failure::in_specs(wrong, derived.program.sources.clone()).into())
+            }
+            Err(Refusal::Ambiguous { fits, .. }) => Err(Failure::one(Diagnostic::new(
+                "ucl::ambiguous",
+                format!("what the checkpoint says of itself fits {} ways", fits.len()),
+            ))
+            .into()),
+        })
     }
 
     /// Fails for a view that no model has, with the name that is meant if one is near.
@@ -192,17 +245,28 @@ impl Opened {
             match self.bind(&target.naming, session) {
                 Ok(bound) if own_view || own => return self.planned(bound, target),
                 Err(stop) if own => return Err(stop),
+                // Under its own names, which a Hugging Face model under AutoTP has.
+                Err(_) if of_default && self.describes_all() => target.naming = Naming::Universal,
                 Err(stop) if own_view && !(of_default && self.is_unknown()) => return Err(stop),
                 _ if !own_view && !self.is_unknown() => return Err(not_of_transformers()),
                 _ => target.naming = Naming::Universal,
             }
         }
         let bound = self.bind(&target.naming, session)?;
+        if bound.sure == Some(Sure::Described) && target.naming == Naming::Universal {
+            target.naming = Naming::Stored;
+        }
         self.planned(bound, target)
     }
 
     fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {
         planned_with(bound, target, self.merge.as_ref())
+    }
+
+    /// Whether no model fits and what the checkpoint says of itself does.
+    fn describes_all(&self) -> bool {
+        self.recognise(&Naming::Universal).fits.is_empty()
+            && self.by_itself(&Naming::Universal).is_some_and(|bound| bound.is_ok())
     }
 
     /// Whether a view is that of Hugging Face's files, or one built on it.
@@ -322,6 +386,9 @@ pub(crate) fn certainty(sure: &Sure) -> (&'static str, String) {
     match sure {
         Sure::Named => ("certain", "--spec names it".to_owned()),
         Sure::Carried => ("certain", "the folder carries its spec".to_owned()),
+        Sure::Described => {
+            ("certain", "universal_checkpoint_info says how its parts fit together".to_owned())
+        }
         Sure::Type(name) => {
             ("certain", format!("config.json says model_type \"{}\"", show::name(name)))
         }

@@ -20,6 +20,7 @@ impl Plan<'_> {
         extra: Vec<String>,
     ) -> Manifest {
         let inventory = self.bound.inventory;
+        let spec = spec.filter(|_| !self.leaves_its_spec());
         let mut entries: IndexMap<usize, Entry> = IndexMap::new();
         let mut order: Vec<usize> = self.item_of.clone();
         order.sort_unstable();
@@ -31,7 +32,10 @@ impl Plan<'_> {
                 item,
                 Entry {
                     name: self.items[item].name.clone(),
-                    dims: self.items[item].dims.clone(),
+                    dims: match self.leaves_its_spec() {
+                        true => Vec::new(),
+                        false => self.items[item].dims.clone(),
+                    },
                     shape: self.items[item].shape.clone(),
                     role: own.map_or(Role::Trained, |own| own.role),
                     dtype: own_types[item].unwrap_or(DType::F32),
@@ -61,6 +65,7 @@ impl Plan<'_> {
             model: self
                 .bound
                 .spec
+                .filter(|_| !self.leaves_its_spec())
                 .map_or("identity", |(program, _)| &program.model.name)
                 .to_owned(),
             view: match &self.target.naming {
@@ -69,7 +74,10 @@ impl Plan<'_> {
                 Naming::View(name) => name.clone(),
             },
             without_prefix: self.bound.without_prefix(),
-            dims: self.bound.dims(),
+            dims: match self.leaves_its_spec() {
+                true => IndexMap::new(),
+                false => self.bound.dims(),
+            },
             spec,
             tensors: entries.into_values().collect(),
             optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
@@ -88,6 +96,13 @@ impl Plan<'_> {
         let own = self.bound.spec.filter(|_| !adapters.is_empty());
         adapters.view = adapters.view.or_else(|| own.map(|(_, view)| view.name.clone()));
         adapters
+    }
+
+    /// Whether the spec has done all that it can: whole tensors under the source's own names, of a
+    /// model that has no other names. What they mean is then as open as in a file without a spec.
+    fn leaves_its_spec(&self) -> bool {
+        let only = |(program, _): (&ucl_ir::Program, _)| program.views.len() == 1;
+        self.target.naming == Naming::Stored && self.bound.spec.is_some_and(only)
     }
 
     /// For each item the type of the model's own weights, where it is stored or was remembered.

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Show what `convert` would do, without doing it
     Plan(PlanArgs),
+    /// Write the spec of a checkpoint that describes itself
+    Derive(DeriveArgs),
     /// Show where each slice of a tensor comes from
     Explain(ExplainArgs),
     /// Compare two checkpoints of any kinds, value by value
@@ -112,6 +114,14 @@ pub(crate) struct PlanArgs {
     /// Print every move
     #[arg(long)]
     pub(crate) full: bool,
+}
+
+/// `ucl derive`
+#[derive(Debug, Args)]
+pub(crate) struct DeriveArgs {
+    /// A checkpoint with `universal_checkpoint_info`: DeepSpeed's AutoTP, Megatron-DeepSpeed
+    #[arg(value_name = "CKPT")]
+    pub(crate) checkpoint: PathBuf,
 }
 
 /// `ucl explain`

@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod convert;
+mod derive;
 mod diff;
 mod explain;
 mod fmt;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: &Command, session: &mut Session<'_, '_>) -> Result<An
         Command::Convert(args) => convert::run(args, session),
         Command::Plan(args) => plan::run(args, session),
         Command::Explain(args) => explain::run(args, session),
+        Command::Derive(args) => derive::run(args, session),
         Command::Diff(args) => diff::run(args, session),
         Command::Verify(args) => verify::run(args, session),
         Command::Check(args) => check::run(args, session),

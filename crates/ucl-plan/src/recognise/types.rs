@@ -11,6 +11,8 @@ pub enum Sure {
     Named,
     /// A universal folder carries its spec.
     Carried,
+    /// The checkpoint says itself how its parts fit together; no model that is known does.
+    Described,
     /// `config.json` has this `model_type`, which the model lists.
     Type(String),
     /// Names and shapes alone: so many names fit.

@@ -1,0 +1,32 @@
+//! `ucl derive`: the spec of a checkpoint that describes itself.
+
+use crate::args::DeriveArgs;
+use crate::derive;
+use crate::failure::{Failure, Stop, refuse};
+use crate::session::{Answer, Session};
+use serde_json::json;
+use ucl_formats::survey;
+
+pub(super) fn run(args: &DeriveArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
+    let survey = survey(&args.checkpoint);
+    if !survey.problems.is_empty() {
+        return Err(Failure::from(survey.problems.as_slice()).into());
+    }
+    let Some(info) = derive::describes_itself(&survey.inventory) else {
+        return Err(refuse(
+            format!(
+                "{} does not describe itself: it has no `universal_checkpoint_info`",
+                args.checkpoint.display()
+            ),
+            "DeepSpeed's AutoTP and Megatron-DeepSpeed write one; `ucl inspect` shows which spec fits other checkpoints",
+        ));
+    };
+    let derived = derive::derive(&survey.inventory, info)
+        .map_err(|wrong| Failure::in_specs(wrong, Vec::new()))?;
+    session.say(&derived.text)?;
+    for note in &derived.notes {
+        session.remark(&format!("note: {}", crate::show::name(note)))?;
+    }
+    session.answer(json!({ "spec": derived.text, "notes": derived.notes }))?;
+    Ok(Answer::Yes)
+}
