@@ -178,8 +178,9 @@ fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
     let (own, others): (Vec<_>, Vec<_>) = weights.partition(|name| is_consolidated(name));
     // Mistral puts its own files beside those for transformers, which say more.
     let ranks = names.iter().any(|name| fsdp::is_rank_file(name)) && fsdp::has_ranks(path);
-    let safe = others.iter().any(|name| name.contains(".safetensors"));
-    Ok(if ranks && !safe {
+    // Whole weights count before what ranks left beside them.
+    let whole = others.iter().any(|name| !fsdp::is_rank_file(name));
+    Ok(if ranks && !whole {
         Some(Kind::Ranks)
     } else if !others.is_empty() {
         Some(Kind::Weights)

@@ -58,7 +58,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     for (rank, file) in all() {
         problems.extend(other_rank(*rank, file));
     }
-    let world = all().map(|(rank, _)| rank + 1).max().unwrap_or(1);
+    let world = all().map(|(rank, _)| rank.saturating_add(1)).max().unwrap_or(1);
     inventory.mesh.insert("dp".to_owned(), world);
     let sharded = all().any(|(_, file)| file.content.sharded());
     let kind =
