@@ -4,6 +4,7 @@
 
 mod beside;
 mod blocks;
+mod derived;
 mod example;
 mod families;
 mod folders;

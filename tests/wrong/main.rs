@@ -13,3 +13,4 @@ mod model;
 mod place;
 mod scene;
 mod sizes;
+mod universal;

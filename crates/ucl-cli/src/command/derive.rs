@@ -14,7 +14,10 @@ pub(super) fn run(args: &DeriveArgs, session: &mut Session<'_, '_>) -> Result<An
     }
     let Some(info) = derive::describes_itself(&survey.inventory) else {
         return Err(refuse(
-            format!("{} does not describe itself: it has no `universal_checkpoint_info`", args.checkpoint.display()),
+            format!(
+                "{} does not describe itself: it has no `universal_checkpoint_info`",
+                args.checkpoint.display()
+            ),
             "DeepSpeed's AutoTP and Megatron-DeepSpeed write one; `ucl inspect` shows which spec fits other checkpoints",
         ));
     };

@@ -64,10 +64,10 @@ pub(super) fn cut(map: &Value, tensor: &Ranks<'_>) -> Result<Merge, String> {
             tensor.shapes.len()
         ));
     }
-    let whole = |rank: &Vec<Block>| {
-        matches!(&rank[..], [one] if one.is_run() && one.source == 0 && one.dest == 0 && one.len == elements)
-    };
-    if elements == 0 || tensor.shapes.iter().all(|shape| *shape == logical) && blocks.iter().all(whole) {
+    let whole = |rank: &Vec<Block>| matches!(&rank[..], [one] if one.is_run() && one.source == 0 && one.dest == 0 && one.len == elements);
+    if elements == 0
+        || tensor.shapes.iter().all(|shape| *shape == logical) && blocks.iter().all(whole)
+    {
         return Ok(Merge::Replicated);
     }
     let axes = 0..logical.len();
@@ -86,13 +86,16 @@ pub(super) fn cut(map: &Value, tensor: &Ranks<'_>) -> Result<Merge, String> {
 fn block(piece: &Value, elements: u64, held: u64) -> Result<Option<Block>, String> {
     let unread = || "a piece of its affine map can't be read".to_owned();
     if piece.get("scale").is_some_and(|scale| !scale.is_null() && scale.as_f64() != Some(1.0)) {
-        return Err("a piece of its affine map is scaled, which the optimizer's states can't be".to_owned());
+        return Err(
+            "a piece of its affine map is scaled, which the optimizer's states can't be".to_owned()
+        );
     }
     let shape = piece.get("shape").and_then(sizes).ok_or_else(unread)?;
     let side = |key: &str| -> Option<(u64, Vec<u64>)> {
         let pair = piece.get(key)?.as_array()?;
         let strides = sizes(pair.get(1)?)?;
-        (strides.len() == shape.len() && pair.len() == 2).then_some((pair.first()?.as_u64()?, strides))
+        (strides.len() == shape.len() && pair.len() == 2)
+            .then_some((pair.first()?.as_u64()?, strides))
     };
     let (source, from) = side("source").ok_or_else(unread)?;
     let (dest, to) = side("dest").ok_or_else(unread)?;
@@ -112,7 +115,9 @@ fn block(piece: &Value, elements: u64, held: u64) -> Result<Option<Block>, Strin
     for ((count, from), to) in shape.iter().zip(&from).zip(&to).rev().filter(|one| *one.0.0 > 1) {
         match block.loops.first_mut() {
             None if *from == block.len && *to == block.len => block.len *= count,
-            Some((inner, step, by)) if *from == *step * *inner && *to == *by * *inner => *inner *= count,
+            Some((inner, step, by)) if *from == *step * *inner && *to == *by * *inner => {
+                *inner *= count
+            }
             _ => block.loops.insert(0, (*count, *from, *to)),
         }
     }
@@ -189,7 +194,9 @@ fn interval(
     };
     // One run may be all of a dim that is whole, several times.
     let (len, count) = match count {
-        1 if len % outer == 0 && len / outer == size * inner && local == size => (len / outer, outer),
+        1 if len % outer == 0 && len / outer == size * inner && local == size => {
+            (len / outer, outer)
+        }
         _ => (len, count),
     };
     let whole = len % inner == 0 && block.source % inner == 0 && block.dest % inner == 0;
@@ -197,7 +204,12 @@ fn interval(
         return None;
     }
     let (lo, dest, width) = (block.source / inner, block.dest / inner, len / inner);
-    (lo + width <= size && dest + width <= local).then_some(Interval { lo, hi: lo + width, rank, dest })
+    (lo + width <= size && dest + width <= local).then_some(Interval {
+        lo,
+        hi: lo + width,
+        rank,
+        dest,
+    })
 }
 
 /// Parts of one kind are one part, several times.

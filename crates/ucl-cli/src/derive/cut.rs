@@ -81,9 +81,11 @@ pub(super) fn decide(info: &Info, tensor: &Ranks<'_>, used: &mut Used) -> Result
     let halves = used.one("parameter_with_2_sub_params_cat_dim_0", &info.halves, name)?;
     let rows = used.one("parameter_with_row_parallelism_patterns", &info.rows, name)?;
     let vocabulary = used.one("vocabulary_parameter_patterns", &info.vocabulary, name)?;
-    let sub = info.subs.iter().enumerate().find_map(|(number, sub)| {
-        Some((number, sub, *sub.patterns.matching(name).first()?))
-    });
+    let sub = info
+        .subs
+        .iter()
+        .enumerate()
+        .find_map(|(number, sub)| Some((number, sub, *sub.patterns.matching(name).first()?)));
     if let Some((number, _, pattern)) = sub {
         used.0.push(("parameter_with_sub_params", number << 32 | pattern));
     }
@@ -179,7 +181,10 @@ fn in_parts(
         (Parts::Sizes(sizes), true) => {
             let widths = sub.widths.get(pattern).and_then(Option::as_ref);
             let widths = widths.ok_or_else(|| {
-                format!("`sub_param_shard_widths` has no widths for {:?}", sub.patterns.text(pattern))
+                format!(
+                    "`sub_param_shard_widths` has no widths for {:?}",
+                    sub.patterns.text(pattern)
+                )
             })?;
             fit(widths, sizes, ranks)?;
             widths.clone()
@@ -189,7 +194,10 @@ fn in_parts(
             // Here the dim is one of the stored tensor.
             let whole: u64 = widths(tensor, sub.dim)?.iter().sum();
             if whole % count != 0 {
-                return Err(format!("{count} equal parts do not make up its {whole} of dim {}", sub.dim));
+                return Err(format!(
+                    "{count} equal parts do not make up its {whole} of dim {}",
+                    sub.dim
+                ));
             }
             even(&vec![whole / count; usize::try_from(*count).unwrap_or(0)])?
         }
@@ -226,9 +234,13 @@ impl Logical<'_> {
     fn cut(&self, parts: Vec<Vec<u64>>) -> Result<Cut, String> {
         let first = self.tensor.shapes.first().cloned().unwrap_or_default();
         let no_view = || {
-            format!("its shape {first:?} is no view of the logical one, cut along dim {}", self.sub.dim)
+            format!(
+                "its shape {first:?} is no view of the logical one, cut along dim {}",
+                self.sub.dim
+            )
         };
-        let width = |rank: usize| parts.iter().map(|part| part.get(rank).copied().unwrap_or(0)).sum();
+        let width =
+            |rank: usize| parts.iter().map(|part| part.get(rank).copied().unwrap_or(0)).sum();
         let elements = product(&first).ok_or_else(no_view)?;
         let (before, after) = self.around(elements, width(0)).ok_or_else(no_view)?;
         for axis in 0..first.len() {
@@ -237,7 +249,8 @@ impl Logical<'_> {
             if left == 0 || right == 0 || before % left != 0 || after % right != 0 {
                 continue;
             }
-            let cut = Cut { axis, outer: before / left, inner: after / right, parts: parts.clone() };
+            let cut =
+                Cut { axis, outer: before / left, inner: after / right, parts: parts.clone() };
             let stored = widths(self.tensor, axis);
             let holds = |(rank, stored): (usize, &u64)| {
                 let sum: u64 = width(rank);
@@ -282,7 +295,9 @@ fn true_rows(info: &Info, tensor: &Ranks<'_>, merge: &Merge) -> Result<Option<u6
         Merge::Cut(cut) if cut.axis == 0 => {
             let rows: u64 = cut.parts.iter().flatten().sum();
             if vocab < rows && (cut.parts.len() > 1 || cut.outer > 1 || cut.inner > 1) {
-                return Err("it is a vocabulary with padding, and fused of several parts".to_owned());
+                return Err(
+                    "it is a vocabulary with padding, and fused of several parts".to_owned()
+                );
             }
             rows.saturating_mul(cut.outer).saturating_mul(cut.inner)
         }

@@ -97,7 +97,12 @@ impl Info {
         read.maps(info, &mut wrong);
         for (pattern, reason) in entries(info, "autotp_unsupported_parameter_patterns", &mut wrong)
         {
-            add("autotp_unsupported_parameter_patterns", pattern, &mut read.unsupported, &mut wrong);
+            add(
+                "autotp_unsupported_parameter_patterns",
+                pattern,
+                &mut read.unsupported,
+                &mut wrong,
+            );
             read.reasons.push(reason.as_str().map_or_else(|| reason.to_string(), str::to_owned));
         }
         if wrong.is_empty() { Ok(read) } else { Err(wrong) }
@@ -199,7 +204,9 @@ fn sub_shape(entry: &Value) -> Option<(Vec<Option<u64>>, usize, Parts)> {
     };
     let other = |value: &Value| match value {
         Value::Null => Some(None),
-        Value::Array(_) => Some(Some(sizes(value)?.iter().try_fold(0, |a: u64, b| a.checked_add(*b))?)),
+        Value::Array(_) => {
+            Some(Some(sizes(value)?.iter().try_fold(0, |a: u64, b| a.checked_add(*b))?))
+        }
         value if value.as_i64() == Some(-1) => Some(None),
         value => Some(Some(value.as_u64()?)),
     };

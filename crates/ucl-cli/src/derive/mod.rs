@@ -5,6 +5,8 @@ mod affine;
 mod cut;
 mod info;
 mod pattern;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use cut::{Ranks, Used, decide};

@@ -91,7 +91,8 @@ fn stacks(tensors: &[Tensor]) -> Vec<Stack> {
 fn number_in(name: &str) -> Option<(String, u64, String)> {
     let mut start = 0;
     for part in name.split('.') {
-        let digits = !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());
+        let digits =
+            !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());
         // `07` would not come back as it was.
         if digits && (part.len() == 1 || !part.starts_with('0')) {
             let number = part.parse().ok()?;
@@ -153,7 +154,8 @@ impl Writer {
                     Ok((factor, parts)) => {
                         shape.push(factor);
                         let so_far = terms.remove(0);
-                        terms = parts.into_iter().map(|part| [so_far.clone(), part].concat()).collect();
+                        terms =
+                            parts.into_iter().map(|part| [so_far.clone(), part].concat()).collect();
                     }
                     Err(why) => return self.wrong.push(format!("{:?}: {why}", tensor.name)),
                 },
@@ -270,7 +272,9 @@ impl Writer {
             })?;
             let sum: u64 = widths.iter().sum();
             let dim = match tensor.rows.filter(|_| cut.axis == 0) {
-                Some(_) if unit > 1 => return Err(format!("its rows are padded and cut as {widths:?}")),
+                Some(_) if unit > 1 => {
+                    return Err(format!("its rows are padded and cut as {widths:?}"));
+                }
                 Some(rows) => self.rows(rows, sum, taken),
                 None => self.dim("c", sum / unit, taken),
             };
@@ -285,7 +289,12 @@ impl Writer {
         let sum = sums.join(" | ");
         let whole = |outer: &str, inner: &str| {
             let sum = if parts.len() > 1 { format!("({sum})") } else { sum.clone() };
-            [outer, &sum, inner].iter().filter(|p| !p.is_empty()).map(|p| (*p).to_owned()).collect::<Vec<_>>().join(" ")
+            [outer, &sum, inner]
+                .iter()
+                .filter(|p| !p.is_empty())
+                .map(|p| (*p).to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let (before, behind) = (outer.as_deref().unwrap_or(""), inner.as_deref().unwrap_or(""));
         let product = whole(before, behind);
@@ -295,9 +304,9 @@ impl Writer {
             _ if before.is_empty() && behind.is_empty() => product,
             _ => format!("({product})"),
         };
-        let parts = parts.into_iter().map(|part| {
-            outer.iter().cloned().chain(part).chain(inner.iter().cloned()).collect()
-        });
+        let parts = parts
+            .into_iter()
+            .map(|part| outer.iter().cloned().chain(part).chain(inner.iter().cloned()).collect());
         Ok((factor, parts.collect()))
     }
 

@@ -54,8 +54,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     }
     inventory.carried = carried(&models, &[]);
     if let Some(path) = &entries.optimizer {
-        let states: &[&[&str]] =
-            &[&["optimizer_state_dict", "state"], &["fp32_flat_groups"]];
+        let states: &[&[&str]] = &[&["optimizer_state_dict", "state"], &["fp32_flat_groups"]];
         inventory.carried.push(Carried::of(path, states));
     }
     Survey { inventory, problems }
@@ -109,8 +108,8 @@ impl Folder<'_> {
         let aliases: IndexSet<String> = inventory.aliases.keys().cloned().collect();
         let mut untrained = Vec::new();
         for (name, states) in &self.entries.params {
-            let trained = shapes.contains_key(name.as_str())
-                || states.keys().any(|state| state != MASTER);
+            let trained =
+                shapes.contains_key(name.as_str()) || states.keys().any(|state| state != MASTER);
             if aliases.contains(name) || shared.contains(name.as_str()) && !trained {
                 continue;
             }
@@ -146,7 +145,8 @@ impl Folder<'_> {
 
     /// The shapes of the optimizer's record, where all ranks have the same.
     fn shapes(&self) -> IndexMap<&str, Option<&[u64]>> {
-        let groups = self.models.iter().flat_map(|(_, model)| model.content.shapes.iter().flatten());
+        let groups =
+            self.models.iter().flat_map(|(_, model)| model.content.shapes.iter().flatten());
         let mut shapes: IndexMap<&str, Option<&[u64]>> = IndexMap::new();
         for (name, shape) in groups.flat_map(|group: &Shapes| group) {
             let known = shapes.entry(name).or_insert(Some(shape));
@@ -164,7 +164,8 @@ impl Folder<'_> {
         shapes: &IndexMap<&str, Option<&[u64]>>,
     ) -> Result<Vec<u64>, Problem> {
         let recorded = shapes.get(name).copied().flatten();
-        let elements = |shape: &[u64]| shape.iter().try_fold(1_u64, |all, size| all.checked_mul(*size));
+        let elements =
+            |shape: &[u64]| shape.iter().try_fold(1_u64, |all, size| all.checked_mul(*size));
         match recorded {
             // Tensor ranks have parts of it, and what they record is the shape of those.
             _ if !bare && self.models.len() != 1 => Ok(own.to_vec()),
@@ -246,7 +247,10 @@ impl Folder<'_> {
             problems.push(
                 Problem::new(
                     &self.entries.root,
-                    format!("the optimizer has {}, which have no folder here", listed(&absent, ", ")),
+                    format!(
+                        "the optimizer has {}, which have no folder here",
+                        listed(&absent, ", ")
+                    ),
                 )
                 .help("The conversion may have been cut short: make it again."),
             );
@@ -255,7 +259,8 @@ impl Folder<'_> {
 
     /// What was never trained and where it comes from.
     fn told(&self, untrained: &[String], inventory: &mut Inventory) {
-        let names = listed(&untrained.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), ", ");
+        let names =
+            listed(&untrained.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>(), ", ");
         if !untrained.is_empty() {
             inventory.notes.push(match self.whole {
                 true => format!("What was never trained is read from the model file, in its own type: {names}."),

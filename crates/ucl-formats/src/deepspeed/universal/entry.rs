@@ -65,10 +65,10 @@ impl Entries {
         entries.optimizer(inventory, problems);
         entries.usual();
         if entries.params.is_empty() && problems.is_empty() {
-            problems.push(
-                Problem::new(root, "there are no parameters here")
-                    .help("Each is a folder with fp32.pt. The conversion may have been cut short."),
-            );
+            problems
+                .push(Problem::new(root, "there are no parameters here").help(
+                    "Each is a folder with fp32.pt. The conversion may have been cut short.",
+                ));
         }
         entries
     }
@@ -121,7 +121,8 @@ fn walk(
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(error) => {
-            return problems.push(Problem::new(folder, format!("the folder can't be read: {error}")));
+            return problems
+                .push(Problem::new(folder, format!("the folder can't be read: {error}")));
         }
     };
     for entry in listing.flatten() {
