@@ -5,6 +5,7 @@
 mod beside;
 mod blocks;
 mod consolidated;
+mod derived;
 mod example;
 mod families;
 mod folders;

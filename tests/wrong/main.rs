@@ -16,3 +16,4 @@ mod place;
 mod ranks;
 mod scene;
 mod sizes;
+mod universal;

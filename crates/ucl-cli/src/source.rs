@@ -27,7 +27,7 @@ pub(crate) struct Opened {
     /// Whether low-rank pairs are added to their weights.
     merge: Option<Merge>,
     /// What it says of itself, once that was asked for.
-    derived: OnceCell<Option<Result<Derived, Vec<Diagnostic>>>>,
+    derived: OnceCell<Result<Derived, Vec<Diagnostic>>>,
 }
 
 impl Opened {
@@ -165,8 +165,8 @@ impl Opened {
             return None;
         }
         let info = describes_itself(self.inventory())?;
-        let derived = self.derived.get_or_init(|| Some(derive(self.inventory(), info)));
-        let derived = match derived.as_ref()? {
+        let derived = self.derived.get_or_init(|| derive(self.inventory(), info));
+        let derived = match derived {
             Ok(derived) => derived,
             Err(wrong) => return Some(Err(Failure::in_specs(wrong.clone(), Vec::new()).into())),
         };

@@ -57,7 +57,8 @@ pub enum Kind {
 /// Finds out what a path means.
 ///
 /// A run's folder points at its step: by `latest`, else by `latest_checkpointed_iteration.txt`, else
-/// by holding a single step. `*_universal` beside steps is passed over.
+/// by holding a single step. `*_universal` beside steps is passed over; where there is no step,
+/// `latest_universal` points at one.
 ///
 /// # Errors
 /// Says what is there instead, and which of it could be given.

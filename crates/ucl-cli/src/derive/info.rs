@@ -15,6 +15,8 @@ pub(super) struct Info {
     pub(super) version: f64,
     pub(super) vocab: Option<u64>,
     pub(super) vocabulary: Patterns,
+    /// Of these the first pipeline stage's copy counts.
+    pub(super) first_stage: Patterns,
     pub(super) replicated: Patterns,
     pub(super) average: Patterns,
     pub(super) rows: Patterns,
@@ -83,8 +85,7 @@ impl Info {
         read.average = list("parameter_to_average_patterns");
         read.rows = list("parameter_with_row_parallelism_patterns");
         read.halves = list("parameter_with_2_sub_params_cat_dim_0");
-        // Copies of stages are compared, so which of them counts is no matter; a bad pattern is.
-        list("pipeline_replicated_parameter_patterns");
+        read.first_stage = list("pipeline_replicated_parameter_patterns");
         match info.get("original_vocab_size") {
             None | Some(Value::Null) => {}
             Some(value) => match value.as_u64().filter(|size| *size > 0) {

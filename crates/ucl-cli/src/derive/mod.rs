@@ -5,6 +5,8 @@ mod affine;
 mod cut;
 mod info;
 mod pattern;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use cut::{Ranks, Used, decide};
@@ -49,6 +51,7 @@ pub(crate) fn derive(
 ) -> Result<Derived, Vec<Diagnostic>> {
     let info = Info::read(info).map_err(|wrong| told(&wrong, "a checkpoint of a newer DeepSpeed, or a damaged one? `--spec` names a spec to use instead"))?;
     let (tensors, mut wrong) = tensors(inventory);
+    let stages = inventory.mesh.get("pp").copied().unwrap_or(1);
     let mut used = Used::default();
     let mut unlisted = Vec::new();
     let mut decided = Vec::new();
@@ -64,7 +67,8 @@ pub(crate) fn derive(
                 }
                 let shape = shapes.first().cloned().unwrap_or_default();
                 let (merge, rows) = (found.merge, found.rows);
-                decided.push(Tensor { name: name.clone(), shape, merge, rows });
+                let first_stage = !info.first_stage.matching(name).is_empty() && stages > 1;
+                decided.push(Tensor { name: name.clone(), shape, merge, rows, first_stage });
             }
             Err(why) => wrong.push(format!("{name:?}: {why}")),
         }

@@ -14,6 +14,8 @@ pub(super) struct Tensor {
     pub(super) shape: Vec<u64>,
     pub(super) merge: Merge,
     pub(super) rows: Option<u64>,
+    /// Whether the first pipeline stage's copy counts, of several.
+    pub(super) first_stage: bool,
 }
 
 /// The name of the model.
@@ -35,7 +37,8 @@ struct Stack {
 /// # Errors
 /// Names the tensors that a spec has no form for, a sentence each.
 pub(super) fn spec(tensors: &[Tensor]) -> Result<String, Vec<String>> {
-    let mut writer = Writer::default();
+    let staged = tensors.iter().any(|tensor| tensor.first_stage);
+    let mut writer = Writer { staged, ..Writer::default() };
     for stack in stacks(tensors) {
         writer.stack(&stack);
     }
@@ -117,6 +120,8 @@ struct Writer {
     uneven: BTreeSet<String>,
     pads: IndexMap<String, u64>,
     averages: Vec<String>,
+    /// Whether stages hold copies of which the first counts.
+    staged: bool,
     wrong: Vec<String>,
 }
 
@@ -172,7 +177,7 @@ impl Writer {
         let params: Vec<String> =
             params.map(|(path, dims)| format!("{path} : {}", dims.join(" "))).collect();
         // What comes before the layers stays there.
-        match layer.is_none() && self.layers.is_empty() {
+        match layer.is_none() && (self.layers.is_empty() || tensor.first_stage) {
             true => self.before.extend(params),
             false => self.blocks.entry(layer).or_default().extend(params),
         }
@@ -327,7 +332,9 @@ impl Writer {
         }
         line("}\n".to_owned());
         line(format!("view {VIEW} {{\n{}}}\n", block(&self.equations, "  ")));
-        line(format!("layout {VIEW} for {VIEW} {{\n  mesh tp"));
+        let stages = self.layers.first().filter(|_| self.staged).map(|(dim, _)| dim);
+        let axes = if stages.is_some() { "tp, pp" } else { "tp" };
+        line(format!("layout {VIEW} for {VIEW} {{\n  mesh {axes}"));
         let cuts = [(&self.exact, ""), (&self.uneven, " uneven")];
         for (dims, rest) in cuts {
             // A dim that is cut evenly in one tensor and unevenly in another is uneven.
@@ -339,6 +346,9 @@ impl Writer {
             if !dims.is_empty() {
                 line(format!("  shard {} over tp{rest}", dims.join(", ")));
             }
+        }
+        if let Some(dim) = stages {
+            line(format!("  stage {dim} over pp uneven global"));
         }
         for (dim, stored) in &self.pads {
             line(format!("  pad {dim} to {stored}"));

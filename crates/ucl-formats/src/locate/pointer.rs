@@ -11,14 +11,19 @@ const LATEST: &str = "latest";
 /// Megatron's pointer; its content is an iteration in decimals, or `release`.
 const ITERATION: &str = "latest_checkpointed_iteration.txt";
 
+/// What DeepSpeed's converter leaves beside the step; only where nothing else points at one.
+const CONVERTED: &str = "latest_universal";
+
 /// No name of a step is longer.
 const LONGEST: u64 = 4096;
 
 /// The folder that a pointer in `folder` names, and the pointer's own name.
 pub(super) fn target(folder: &Path) -> Result<Option<(PathBuf, &'static str)>, Problem> {
-    for (pointer, candidates) in [(LATEST, tagged as fn(&str) -> _), (ITERATION, iteration)] {
+    let pointers = [(LATEST, tagged as fn(&str) -> _), (ITERATION, iteration), (CONVERTED, tagged)];
+    for (pointer, candidates) in pointers {
         let path = folder.join(pointer);
-        if !path.is_file() {
+        // A run that is here without what was made of it is no worse.
+        if !path.is_file() || pointer == CONVERTED && !steps(folder)?.is_empty() {
             continue;
         }
         let tag = read(&path)?;

@@ -1,0 +1,91 @@
+//! Checkpoints that describe themselves, and what DeepSpeed's own converter made of runs.
+
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+use ucl_tests::command::{convert, ucl};
+use ucl_tests::oracle::{Tensors, sets};
+use ucl_tests::{fixture, written};
+
+/// All states, under the source's own names, are the live ones.
+fn is_live(out: &Path, name: &str) {
+    let mut states = written::states(out);
+    states.remove("param");
+    assert!(states.len() >= 3, "{name}");
+    let oracle = sets(&fixture(name).join("oracle/oracle.json"));
+    for (state, tensors) in &states {
+        let live: &Tensors = &oracle[&format!("live.{state}")];
+        assert_eq!(tensors, live, "{name}: {state}");
+    }
+}
+
+/// Affine maps and categories; no config says which model it is, so no family's sizes follow.
+#[test]
+fn without_a_spec() {
+    let scratch = TempDir::new().unwrap();
+    for name in ["autotp-llama-tp2-dp2-z1-fp32", "autotp-llama-tp2-dp1-z1-bf16"] {
+        let out = scratch.path().join(name);
+        let ended = convert(&fixture(name), &out, &[]);
+        assert!(ended.out.contains("model derived · view deepspeed"), "{}", ended.text());
+        assert!(ended.out.contains("universal_checkpoint_info"), "{}", ended.text());
+        is_live(&out, name);
+        let hf = scratch.path().join(format!("{name}-hf"));
+        convert(&fixture(name), &hf, &["--to", "hf"]);
+        assert_eq!(written::model(&hf).len(), 30, "{name}");
+    }
+}
+
+/// What is derived is a spec like any other, and says the same as what is not written out.
+#[test]
+fn as_a_spec() {
+    let scratch = TempDir::new().unwrap();
+    let runs = [
+        ("autotp-llama-tp2-dp2-z1-fp32", true),
+        ("autotp-llama-tp2-dp1-z1-bf16", true),
+        ("megds-llama-tp2-pp1-dp1-z1-nopipe-fp32", false),
+        ("megds-llama-tp2-pp2-dp1-bf16", false),
+        ("megds-gpt-tp2-pp2-dp1-bf16", false),
+    ];
+    for (name, alone) in runs {
+        let spec = scratch.path().join(format!("{name}.ucl"));
+        let derived = ucl(&["derive", fixture(name).to_str().unwrap()]);
+        assert_eq!(derived.code, 0, "{}", derived.text());
+        fs::write(&spec, &derived.out).unwrap();
+        for command in [&["check"][..], &["fmt", "--check"], &["test"]] {
+            let ended = ucl(&[command, &[spec.to_str().unwrap()]].concat());
+            assert_eq!(ended.code, 0, "{command:?} {name}\n{}", ended.text());
+        }
+        let by_spec = scratch.path().join(format!("{name}-by-spec"));
+        let flags = ["--spec", spec.to_str().unwrap(), "--view", "stored"];
+        convert(&fixture(name), &by_spec, &flags);
+        is_live(&by_spec, name);
+        if alone {
+            let by_itself = scratch.path().join(format!("{name}-by-itself"));
+            convert(&fixture(name), &by_itself, &["--view", "stored"]);
+            assert_eq!(written::digests(&by_itself), written::digests(&by_spec), "{name}");
+        }
+    }
+}
+
+/// DeepSpeed's universal folders: of ZeRO-2, with what was frozen in its own type, and of ZeRO-3,
+/// whose tensors are flat.
+#[test]
+fn universal_folders_of_deepspeed() {
+    let scratch = TempDir::new().unwrap();
+    for (name, frozen) in [("z2-llama-bf16-dp2-frozen", 10), ("z3-gpt2-universal", 0)] {
+        let out = scratch.path().join(name);
+        let folder = fixture(name).join("global_step3_universal");
+        convert(&folder, &out, &["--view", "stored"]);
+        is_live(&out, name);
+        let param = written::states(&out).remove("param").unwrap_or_default();
+        assert_eq!(param.len(), frozen, "{name}");
+    }
+    // With no step beside it, `latest_universal` points at the folder.
+    let out = scratch.path().join("by-pointer");
+    convert(&fixture("z3-gpt2-universal"), &out, &["--view", "stored"]);
+    is_live(&out, "z3-gpt2-universal");
+    let run = fixture("z2-llama-bf16-dp2-frozen");
+    let folder = run.join("global_step3_universal");
+    let ended = ucl(&["diff", run.to_str().unwrap(), folder.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+}
