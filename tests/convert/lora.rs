@@ -96,6 +96,33 @@ fn deepspeed_chats_pairs_are_scaled_by_one_over_their_rank() {
     assert_ne!(written::model(&twice), merged(name, "merged"));
 }
 
+/// A real run: ZeRO-3, the base frozen in bf16, only the pairs have masters and moments.
+#[test]
+fn an_actor_that_was_trained_under_zero_3() {
+    let name = "dschat-actor-lora-llama-z3-bf16-dp2";
+    let scratch = TempDir::new().unwrap();
+    let [own, wide, apart, after, universal] =
+        ["own", "wide", "apart", "after", "universal"].map(|out| scratch.path().join(out));
+    let config = hf("hf-llama-fp32");
+    let config = ["--config", &config.to_string_lossy()];
+    let run = fixture(name);
+    convert(&run, &own, &[&["--to", "hf", "--merge-lora"], &config[..]].concat());
+    assert_eq!(written::model(&own), merged(name, "merged"));
+    convert(&run, &wide, &[&["--to", "hf", "--merge-lora", "--dtype", "fp32"], &config[..]].concat());
+    assert_eq!(written::model(&wide), merged(name, "merged.fp32"));
+    // Kept apart, the pairs have their masters and moments.
+    convert(&run, &apart, &config);
+    let live = sets(&run.join("oracle/oracle.json"));
+    let states = written::states(&apart);
+    for state in ["fp32", "exp_avg", "exp_avg_sq"] {
+        assert_eq!(states[state], live[&format!("live.{state}")], "{state}");
+    }
+    convert(&apart, &after, &["--to", "hf", "--merge-lora"]);
+    assert_eq!(written::model(&after), merged(name, "merged"));
+    convert(&run, &universal, &[&["--merge-lora"], &config[..]].concat());
+    assert_eq!(written::states(&universal).keys().collect::<Vec<_>>(), ["param"]);
+}
+
 #[test]
 fn fused_and_turned_targets_get_the_same_sums() {
     for (name, view) in

@@ -6,6 +6,7 @@ mod beside;
 mod blocks;
 mod consolidated;
 mod derived;
+mod dschat;
 mod example;
 mod families;
 mod folders;

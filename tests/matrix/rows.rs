@@ -108,6 +108,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::run("ds-z2-adagrad-dp2-fp32"),
     Row::run("ds-z2-roundrobin-dp3-bf16"),
     Row::run("z3-llama-fp32-dp2").of("hf-llama-fp32"),
+    Row::run("dschat-actor-lora-llama-z3-bf16-dp2"),
     Row::run("z3-llama-bf16-dp4-groups2").of("hf-llama-fp32"),
     Row::run("z3-llamatied-fp32-dp2").of("hf-llamatied-fp32"),
     Row::run("z3-gpt2-bf16-dp2").of("hf-gpt2-fp32"),

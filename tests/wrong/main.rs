@@ -10,6 +10,7 @@ mod flags;
 mod headers;
 mod hostile;
 mod huggingface;
+mod lora;
 mod megatron;
 mod model;
 mod place;
