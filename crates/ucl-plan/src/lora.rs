@@ -15,7 +15,7 @@ use crate::params::Param;
 use crate::step::{signed, strided};
 use crate::work::{Factor, Move, MoveRole, Product};
 use indexmap::IndexMap;
-use place::Placed;
+use place::{Placed, Places};
 use serde::Serialize;
 use ucl_formats::lora::{Convention, Pair};
 use ucl_ir::Diagnostic;
@@ -63,8 +63,9 @@ impl Merging {
         let adapters = &bound.inventory.adapters;
         let mut wrong = refuse::obstacles(bound);
         let mut merging = Merging::default();
+        let places = Places::of(bound);
         for pair in &adapters.pairs {
-            match merging.add(bound, pair, merge) {
+            match merging.add(bound, &places, pair, merge) {
                 Ok(()) => {}
                 Err(diagnostic) => wrong.push(diagnostic),
             }
@@ -72,8 +73,14 @@ impl Merging {
         if wrong.is_empty() { Ok(merging) } else { Err(wrong) }
     }
 
-    fn add(&mut self, bound: &Bound<'_>, pair: &Pair, merge: &Merge) -> Result<(), Diagnostic> {
-        let placed = Placed::of(bound, pair)?;
+    fn add(
+        &mut self,
+        bound: &Bound<'_>,
+        places: &Places<'_>,
+        pair: &Pair,
+        merge: &Merge,
+    ) -> Result<(), Diagnostic> {
+        let placed = Placed::of(bound, places, pair)?;
         let down = Half::of(bound, &pair.down, pair.convention.rank_of_down())?;
         let up = Half::of(bound, &pair.up, 1 - pair.convention.rank_of_down())?;
         if down.rank != up.rank {

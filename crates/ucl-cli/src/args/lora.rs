@@ -9,14 +9,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct LoraArgs {
     /// Add the low-rank pairs (LoRA) in the source to their weights; or, with a folder that PEFT saved,
     /// those in it
-    #[arg(
-        long,
-        value_name = "DIR",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = ""
-    )]
-    pub(crate) merge_lora: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    pub(crate) merge_lora: Option<Option<PathBuf>>,
     /// Pairs are scaled by X / rank, where no file records it [default: 1 for DeepSpeed-Chat's]
     #[arg(long, value_name = "X", requires = "merge_lora")]
     pub(crate) lora_alpha: Option<f64>,
@@ -25,6 +19,6 @@ pub(crate) struct LoraArgs {
 impl LoraArgs {
     /// The folder of an adapter, if one is named.
     pub(crate) fn folder(&self) -> Option<&Path> {
-        self.merge_lora.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+        self.merge_lora.as_ref()?.as_deref()
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<A
         "recognition": found.json(),
         "dims": bound.map(Bound::dims),
         "overview": overview,
+        "adapters": opened.inventory().adapters.pairs.len(),
         "optimizer": opened.inventory().optimizer,
         "problems": listed(opened.problems()),
         "unread": listed(&opened.inventory().unread),
@@ -119,6 +120,7 @@ fn text(
     }
     facts.add("parameters", overview.parameters_line());
     facts.add_all("states", &overview.state_lines());
+    adapters(inventory, &mut facts);
     optimizer(inventory, &mut facts);
     if let Some(plan) = plan {
         let report = plan.report();
@@ -201,6 +203,20 @@ fn model(plan: &Plan<'_>, found: &Found) -> Vec<String> {
     }
     lines.extend(found.lost_lines(&program.model.name));
     lines
+}
+
+/// Low-rank pairs beside the weights.
+fn adapters(inventory: &Inventory, facts: &mut Facts) {
+    let pairs = &inventory.adapters.pairs;
+    let Some(first) = pairs.first() else { return };
+    let count = show::count(pairs.len() as u64, "low-rank pair");
+    let line = format!(
+        "{count}, named as {} names them; they are kept apart, or added to their weights by --merge-lora",
+        first.convention.name()
+    );
+    facts.add_all("adapters", &[line]);
+    let obstacles = inventory.adapters.obstacles.iter();
+    facts.add_all("", &obstacles.map(|why| format!("not to be merged: {}", show::name(why))).collect::<Vec<_>>());
 }
 
 /// Groups, hyper-parameters, steps.

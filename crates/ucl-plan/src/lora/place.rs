@@ -6,23 +6,29 @@ use crate::bind::{Bound, claims_of, is_weight};
 use crate::params::Param;
 use crate::target::{Item, of_view, universal};
 use ucl_formats::lora::Pair;
-use ucl_ir::{Diagnostic, Program, View};
+use ucl_ir::{Diagnostic, View};
 
 /// The view of adapters that come from a folder of their own, where the checkpoint's is another.
 const OF_ADAPTERS: &str = crate::huggingface::VIEW;
 
 /// A pair's weight as a tensor of a view.
-pub(super) struct Placed {
-    item: Item,
+pub(super) struct Placed<'p> {
+    item: &'p Item,
     rows: u64,
     columns: u64,
     /// The last dim of the model's parameter: it belongs to the input.
     last: Option<String>,
 }
 
-impl Placed {
-    pub(super) fn of(bound: &Bound<'_>, pair: &Pair) -> Result<Placed, Diagnostic> {
-        let Some(item) = find(bound, pair) else { return Err(refuse::no_weight(bound, pair)) };
+impl<'p> Placed<'p> {
+    pub(super) fn of(
+        bound: &Bound<'_>,
+        places: &'p Places<'_>,
+        pair: &Pair,
+    ) -> Result<Placed<'p>, Diagnostic> {
+        let Some(item) = places.find(bound, &pair.weight) else {
+            return Err(refuse::no_weight(bound, pair));
+        };
         let sizes: Vec<u64> = item.axes.iter().map(Expr::size).collect();
         let (rows, columns) = match item.shape[..] {
             [rows, columns] if sizes == item.shape => (rows, columns),
@@ -72,7 +78,7 @@ impl Placed {
 
     /// What of the model's parameters is in the weight, by row-major numbers of its elements.
     pub(super) fn components(&self, bound: &Bound<'_>) -> Vec<(usize, Component)> {
-        let item = &self.item;
+        let item = self.item;
         let params: Vec<&Param> = item.terms.iter().map(|term| &bound.params[*term]).collect();
         let unit: Vec<(&str, u64)> =
             item.unit.iter().map(|(dim, at)| (dim.as_str(), *at)).collect();
@@ -90,30 +96,49 @@ fn has(expr: &Expr, name: &str) -> bool {
     }
 }
 
-/// The tensor that a pair's weight is, in the checkpoint's own view or in that of its adapter.
-fn find(bound: &Bound<'_>, pair: &Pair) -> Option<Item> {
-    let Some((program, view)) = bound.spec else {
-        return universal(bound).into_iter().find(|item| item.name == pair.weight);
-    };
-    let of_adapter = bound.inventory.adapters.view.as_deref().unwrap_or(OF_ADAPTERS);
-    let other = program.views.get(of_adapter);
-    let views = std::iter::once(view).chain(other);
-    views.into_iter().find_map(|view| in_view(bound, program, view, &pair.weight))
+/// The tensors of the views in which weights of pairs may be named.
+pub(super) struct Places<'a> {
+    /// Without a spec, those of the checkpoint itself.
+    own: Vec<Item>,
+    views: Vec<(&'a View, Vec<Item>)>,
+}
+
+impl<'a> Places<'a> {
+    /// The checkpoint's own view, then that of its adapter.
+    pub(super) fn of(bound: &Bound<'a>) -> Places<'a> {
+        let Some((program, view)) = bound.spec else {
+            return Places { own: universal(bound), views: Vec::new() };
+        };
+        let of_adapter = bound.inventory.adapters.view.as_deref().unwrap_or(OF_ADAPTERS);
+        let other = program.views.get(of_adapter).filter(|other| other.name != view.name);
+        let items = |view: &'a View| Some((view, of_view(bound, program, view, false).ok()?));
+        let views = std::iter::once(view).chain(other).filter_map(items).collect();
+        Places { own: Vec::new(), views }
+    }
+
+    /// The tensor that a pair's weight is.
+    fn find(&self, bound: &Bound<'_>, name: &str) -> Option<&Item> {
+        let own = self.own.iter().find(|item| item.name == name);
+        own.or_else(|| self.views.iter().find_map(|(view, items)| in_view(bound, view, items, name)))
+    }
 }
 
 /// The tensor that a view calls so, with or without the prefix that names may come without.
-fn in_view(bound: &Bound<'_>, program: &Program, view: &View, name: &str) -> Option<Item> {
+fn in_view<'i>(
+    bound: &Bound<'_>,
+    view: &View,
+    items: &'i [Item],
+    name: &str,
+) -> Option<&'i Item> {
     let longer = view.bases.iter().map(|base| format!("{base}{name}"));
     let claim = std::iter::once(name.to_owned())
         .chain(longer)
         .find_map(|name| claims_of(view, &name, bound.tied).into_iter().next())?;
-    let items = of_view(bound, program, view, false).ok()?;
     let rule = view.rules.get(claim.rule)?;
     let is_meant = |item: &&Item| {
         let paths = item.terms.iter().map(|term| &bound.params[*term].path);
-        let indices =
-            |(dim, at): &(String, u64)| item.unit.iter().any(|(d, x)| (d, x) == (dim, at));
-        paths.eq(rule.terms.iter()) && claim.indices.iter().all(indices)
+        let at = |(dim, at): &(String, u64)| item.unit.iter().any(|(d, x)| (d, x) == (dim, at));
+        paths.eq(rule.terms.iter()) && claim.indices.iter().all(at)
     };
-    items.iter().find(is_meant).cloned()
+    items.iter().find(is_meant)
 }
