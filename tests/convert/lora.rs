@@ -108,7 +108,11 @@ fn an_actor_that_was_trained_under_zero_3() {
     let run = fixture(name);
     convert(&run, &own, &[&["--to", "hf", "--merge-lora"], &config[..]].concat());
     assert_eq!(written::model(&own), merged(name, "merged"));
-    convert(&run, &wide, &[&["--to", "hf", "--merge-lora", "--dtype", "fp32"], &config[..]].concat());
+    convert(
+        &run,
+        &wide,
+        &[&["--to", "hf", "--merge-lora", "--dtype", "fp32"], &config[..]].concat(),
+    );
     assert_eq!(written::model(&wide), merged(name, "merged.fp32"));
     // Kept apart, the pairs have their masters and moments.
     convert(&run, &apart, &config);

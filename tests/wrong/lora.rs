@@ -63,7 +63,8 @@ fn pairs_that_are_none_or_do_not_fit() {
         }),
         ("a module that the model lacks", |tensors| {
             for tensor in tensors.iter_mut() {
-                tensor.0 = tensor.0.replace("layers.1.self_attn.q_proj", "layers.1.self_attn.qkv_proj");
+                tensor.0 =
+                    tensor.0.replace("layers.1.self_attn.q_proj", "layers.1.self_attn.qkv_proj");
             }
         }),
         ("magnitudes beside a pair", |tensors| {
@@ -71,7 +72,8 @@ fn pairs_that_are_none_or_do_not_fit() {
             tensors.push((name, "F32", vec![16], vec![0; 64]));
         }),
         ("a bias beside the pairs", |tensors| {
-            let name = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias".to_owned();
+            let name =
+                "base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias".to_owned();
             tensors.push((name, "F32", vec![16], vec![0; 64]));
         }),
         ("two adapters", |tensors| {
@@ -132,13 +134,19 @@ fn folders_that_are_no_adapters() {
     let adapter = scene.typed("adapter");
     let out = scene.typed("out");
     scene.refused_as("an adapter alone", &["convert", &adapter, &out, "--to", "hf"]);
-    scene.refused_as("an adapter into itself", &["convert", &adapter, &out, "--to", "hf", "--merge-lora"]);
+    scene.refused_as(
+        "an adapter into itself",
+        &["convert", &adapter, &out, "--to", "hf", "--merge-lora"],
+    );
     let run = scene.typed("run");
     let flag = format!("--merge-lora={run}");
     scene.refused("a model is no adapter", &["--to", "hf", &flag]);
     let inside = scene.typed("adapter");
     let flag = format!("--merge-lora={adapter}");
-    scene.refused_as("the adapter would be replaced", &["convert", &run, &inside, "--to", "hf", &flag, "--overwrite"]);
+    scene.refused_as(
+        "the adapter would be replaced",
+        &["convert", &run, &inside, "--to", "hf", &flag, "--overwrite"],
+    );
     scene.write("adapter/adapter_config.json", "{\"r\": ");
     refused(&mut scene, "half a config", &[]);
     scene.write("adapter/adapter_config.json", "{}");

@@ -216,7 +216,10 @@ fn adapters(inventory: &Inventory, facts: &mut Facts) {
     );
     facts.add_all("adapters", &[line]);
     let obstacles = inventory.adapters.obstacles.iter();
-    facts.add_all("", &obstacles.map(|why| format!("not to be merged: {}", show::name(why))).collect::<Vec<_>>());
+    facts.add_all(
+        "",
+        &obstacles.map(|why| format!("not to be merged: {}", show::name(why))).collect::<Vec<_>>(),
+    );
 }
 
 /// Groups, hyper-parameters, steps.

@@ -8,10 +8,10 @@
 mod entry;
 mod train;
 
-use super::carried;
 use super::mesh::Step;
 use super::model::{ModelFile, Shapes};
 use super::names::Files;
+use super::{Rank, carried};
 use super::{story, weights};
 use crate::inventory::{Carried, Data, Inventory, Mesh, Problem, Role, Stored, Survey, row_major};
 use crate::listed::listed;
@@ -28,10 +28,11 @@ pub(crate) fn survey(root: &Path) -> Survey {
     let mut inventory = Inventory { root: root.to_owned(), ..Inventory::default() };
     let mut problems = Vec::new();
     let (paths, stage3) = model_files(root, &mut problems);
+    let paths: Vec<_> = paths.into_iter().map(|(mp, path)| ((mp, 0), path)).collect();
     let models = open_all(&paths, &mut inventory, &mut problems, ModelFile::read);
     let entries = Entries::read(&root.join("zero"), &mut inventory, &mut problems);
     let files = Files::default();
-    let step = Step { root, files: &files, models: &models, shards: &[] };
+    let step = Step { root, files: &files, models: &models, shards: &[], partitioned: false };
     story::tell(&step, &[], &mut inventory, &mut problems);
     let stage3 = stage3 || entries.of_stage3();
     let of = if stage3 { "of ZeRO-3" } else { "of ZeRO-1 or ZeRO-2" };
@@ -89,7 +90,7 @@ fn model_files(root: &Path, problems: &mut Vec<Problem>) -> (Vec<(u64, PathBuf)>
 }
 
 struct Folder<'a> {
-    models: &'a [(u64, Opened<ModelFile>)],
+    models: &'a [(Rank, Opened<ModelFile>)],
     entries: &'a Entries,
     /// Whether the one model file holds all weights.
     whole: bool,

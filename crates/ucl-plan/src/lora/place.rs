@@ -119,17 +119,14 @@ impl<'a> Places<'a> {
     /// The tensor that a pair's weight is.
     fn find(&self, bound: &Bound<'_>, name: &str) -> Option<&Item> {
         let own = self.own.iter().find(|item| item.name == name);
-        own.or_else(|| self.views.iter().find_map(|(view, items)| in_view(bound, view, items, name)))
+        own.or_else(|| {
+            self.views.iter().find_map(|(view, items)| in_view(bound, view, items, name))
+        })
     }
 }
 
 /// The tensor that a view calls so, with or without the prefix that names may come without.
-fn in_view<'i>(
-    bound: &Bound<'_>,
-    view: &View,
-    items: &'i [Item],
-    name: &str,
-) -> Option<&'i Item> {
+fn in_view<'i>(bound: &Bound<'_>, view: &View, items: &'i [Item], name: &str) -> Option<&'i Item> {
     let longer = view.bases.iter().map(|base| format!("{base}{name}"));
     let claim = std::iter::once(name.to_owned())
         .chain(longer)

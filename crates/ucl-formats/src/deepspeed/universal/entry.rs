@@ -57,10 +57,10 @@ impl Entries {
         let paths: Vec<(usize, PathBuf)> =
             found.into_iter().map(|(_, _, path)| path).enumerate().collect();
         for (number, opened) in open_all(&paths, inventory, problems, content) {
-            let Opened { file, path, content: Some(content) } = opened else { continue };
+            let Opened { file, path, saved_as, content: Some(content) } = opened else { continue };
             let (name, state) = &names[number];
             let states = entries.params.entry(name.clone()).or_default();
-            states.insert(state.clone(), Opened { file, path, content });
+            states.insert(state.clone(), Opened { file, path, saved_as, content });
         }
         entries.optimizer(inventory, problems);
         entries.usual();

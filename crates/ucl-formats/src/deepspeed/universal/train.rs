@@ -1,6 +1,7 @@
 //! The optimizer's groups and steps.
 
 use super::super::model::ModelFile;
+use super::Rank;
 use super::entry::{Content, Entries};
 use crate::inventory::{Group, Optimizer, Problem};
 use crate::ranks::Opened;
@@ -10,7 +11,7 @@ use serde_json::Value as Json;
 /// The groups with the parameters that the model files list for each. From stage 3 a group is several
 /// lists, one for each of its sub-groups.
 pub(super) fn optimizer(
-    models: &[(u64, Opened<ModelFile>)],
+    models: &[(Rank, Opened<ModelFile>)],
     entries: &Entries,
     problems: &mut Vec<Problem>,
 ) -> Option<Optimizer> {
