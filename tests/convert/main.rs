@@ -4,6 +4,7 @@
 
 mod beside;
 mod blocks;
+mod dcp;
 mod example;
 mod families;
 mod folders;

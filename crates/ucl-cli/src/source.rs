@@ -12,7 +12,7 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, Sure, Target,
+    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, States, Sure, Target,
     bind, recognise, with_universal_view,
 };
 
@@ -151,6 +151,10 @@ impl Opened {
         mut target: Target,
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
+        let unread = self.inventory().unread_states.as_slice();
+        if target.states == States::All && !unread.is_empty() {
+            return Err(Failure::from(unread).into());
+        }
         if target.format == Format::HuggingFace {
             if self.inventory().is_adapter() {
                 return Err(refuse(

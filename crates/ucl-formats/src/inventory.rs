@@ -41,6 +41,9 @@ pub struct Inventory {
     pub metadata: IndexMap<String, String>,
     /// What is carried as it is.
     pub carried: Vec<Carried>,
+    /// Why states could not be read whose weights could: what converts the states stops at these, what
+    /// converts the weights alone says them.
+    pub unread_states: Vec<Problem>,
     /// What a reader did or saw that a person should know, a sentence each.
     pub notes: Vec<String>,
     /// For a universal folder: its manifest's model, view and spec.

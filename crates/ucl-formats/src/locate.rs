@@ -6,7 +6,7 @@
 mod pointer;
 mod sniff;
 
-use crate::deepspeed;
+use crate::{dcp, deepspeed};
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
 use std::fs;
@@ -134,7 +134,10 @@ fn direct(path: &Path) -> Result<Option<Kind>, Problem> {
         Kind::DeepSpeedUniversal
     } else if names.iter().any(|name| is_megatron_rank(path, name)) {
         Kind::Megatron
-    } else if has(".metadata") || has("common.pt") {
+    } else if has(".metadata")
+        || has("common.pt")
+        || names.iter().any(|name| name.ends_with(".distcp") || dcp::is_shard(name))
+    {
         Kind::TorchDistributed
     } else {
         return Ok(None);

@@ -127,6 +127,8 @@ impl Plan<'_> {
                 lossy.push(format!("optimizer states are left out: {}", left.join(", ")));
             }
         }
+        let unread = self.bound.inventory.unread_states.iter();
+        lossy.extend(unread.map(|problem| format!("optimizer states are left out: {problem}")));
         let merged = self.count_roles(|role| matches!(role, PieceRole::Average(_)));
         if merged > 0 {
             lossy.push(format!("{merged} pieces are averaged with their replicas"));

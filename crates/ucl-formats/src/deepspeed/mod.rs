@@ -15,7 +15,7 @@ mod mesh;
 mod model;
 mod names;
 mod open;
-mod plain;
+pub(crate) mod plain;
 mod shard;
 mod states;
 mod story;

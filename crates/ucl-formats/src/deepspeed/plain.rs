@@ -4,6 +4,7 @@ use crate::torch::{Node, Tensor, TorchFile, Value};
 use serde_json::{Map, Number, Value as Json};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use ucl_tensor::DType;
 
 /// Values nested deeper are left out.
@@ -13,12 +14,12 @@ const MOST: u32 = 1_000_000;
 
 /// A value as JSON. Tuples and sets become arrays, keys become text, a 0-d tensor its number, and
 /// what JSON has no word for becomes text: the name of a class, `inf`, `tensor of [3, 4]`.
-pub(super) fn json(file: &TorchFile, value: Value<'_>) -> Json {
+pub(crate) fn json(file: &TorchFile, value: Value<'_>) -> Json {
     Writer { file, left: MOST }.value(value, 0)
 }
 
 /// The attributes of an `argparse.Namespace`, or the entries of a dict.
-pub(super) fn object(file: &TorchFile, value: Value<'_>) -> Option<Map<String, Json>> {
+pub(crate) fn object(file: &TorchFile, value: Value<'_>) -> Option<Map<String, Json>> {
     let mut writer = Writer { file, left: MOST };
     if value.as_dict().is_some() {
         return match writer.value(value, 0) {
@@ -89,17 +90,22 @@ fn float(number: f64) -> Json {
 }
 
 /// The number in a 0-d tensor, read from the file: Adam's `step`, a learning rate.
-pub(super) fn scalar(file: &TorchFile, tensor: &Tensor) -> Option<Json> {
+pub(crate) fn scalar(file: &TorchFile, tensor: &Tensor) -> Option<Json> {
     if !tensor.size.is_empty() {
         return None;
     }
     let extent = file.extent(tensor).ok()?;
+    number(&file.path, extent.file_offset, extent.dtype)
+}
+
+/// One element of a file.
+pub(crate) fn number(path: &Path, offset: u64, dtype: DType) -> Option<Json> {
     let mut bytes = [0; 8];
-    let size = extent.dtype.size_bytes() as usize;
+    let size = dtype.size_bytes() as usize;
     let held = bytes.get_mut(..size)?;
-    File::open(&file.path).ok()?.read_exact_at(held, extent.file_offset).ok()?;
+    File::open(path).ok()?.read_exact_at(held, offset).ok()?;
     let low = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    Some(match extent.dtype {
+    Some(match dtype {
         DType::F64 => float(f64::from_le_bytes(bytes)),
         DType::F32 => float(f32::from_bits(low).into()),
         DType::BF16 => float(f32::from_bits(low << 16).into()),
