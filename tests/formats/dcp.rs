@@ -82,65 +82,70 @@ fn set_chunk(index: usize, attribute: &'static str, sizes: &'static [u64]) -> St
 
 #[test]
 fn chunks_that_do_not_tile_their_tensor() {
-    insta::assert_snapshot!([
-        ("reach into each other", set_chunk(0, "sizes", &[17, 32])),
-        ("leave a gap", set_chunk(0, "sizes", &[15, 32])),
-        ("leave the tensor", set_chunk(1, "sizes", &[17, 32])),
-        ("have no end", set_chunk(1, "sizes", &[u64::MAX, 32])),
-        ("have other dims", set_chunk(0, "sizes", &[16, 32, 1])),
-        ("are placed nowhere", set_chunk(1, "offsets", &[17, 0])),
-        (
-            "are missing",
-            after(|pickle| {
-                let chunks = entry(pickle, Q).attr("chunks").unwrap().id();
-                let Node::List(chunks) = pickle.node_mut(chunks) else { panic!("a list") };
-                chunks.pop();
-            })
-        ),
-    ]
-    .map(|(what, told)| format!("-- {what}\n{told}"))
-    .join("\n"));
+    insta::assert_snapshot!(
+        [
+            ("reach into each other", set_chunk(0, "sizes", &[17, 32])),
+            ("leave a gap", set_chunk(0, "sizes", &[15, 32])),
+            ("leave the tensor", set_chunk(1, "sizes", &[17, 32])),
+            ("have no end", set_chunk(1, "sizes", &[u64::MAX, 32])),
+            ("have other dims", set_chunk(0, "sizes", &[16, 32, 1])),
+            ("are placed nowhere", set_chunk(1, "offsets", &[17, 0])),
+            (
+                "are missing",
+                after(|pickle| {
+                    let chunks = entry(pickle, Q).attr("chunks").unwrap().id();
+                    let Node::List(chunks) = pickle.node_mut(chunks) else { panic!("a list") };
+                    chunks.pop();
+                })
+            ),
+        ]
+        .map(|(what, told)| format!("-- {what}\n{told}"))
+        .join("\n")
+    );
 }
 
 #[test]
 fn places_that_are_wrong() {
-    insta::assert_snapshot!([
-        ("outside of the folder", set_place("relative_path", |p| p.str("../__0_0.distcp"))),
-        ("at the root", set_place("relative_path", |p| p.str("/etc/passwd"))),
-        ("no name", set_place("relative_path", |p| p.str(""))),
-        ("no string", set_place("relative_path", |p| p.int(3))),
-        ("another file", set_place("relative_path", |p| p.str("__7_0.distcp"))),
-        ("behind the end", set_place("offset", |p| p.int(1 << 40))),
-        ("at no byte", set_place("offset", |p| p.int(-1))),
-        ("in the middle of an item", set_place("offset", |p| p.int(7))),
-        ("too long", set_place("length", |p| p.int(i64::MAX))),
-        ("too short", set_place("length", |p| p.int(100))),
-        ("empty", set_place("length", |p| p.int(0))),
-        (
-            "of another tensor",
-            after(|pickle| {
-                let other = place(pickle, "model.model.embed_tokens.weight", &[0, 0]);
-                let offset = other.attr("offset").unwrap().id();
-                let length = other.attr("length").unwrap().id();
-                let place = place(pickle, Q, &[0, 0]).id();
-                set(pickle, place, "offset", offset);
-                set(pickle, place, "length", length);
-            })
-        ),
-        (
-            "written through a transform",
-            after(|pickle| {
-                let place = place(pickle, Q, &[0, 0]).id();
-                let state = pickle.value(place).state().unwrap().id();
-                let name = pickle.str("stream.zstd");
-                let (key, list) = (pickle.str("transform_descriptors"), pickle.list(vec![name]));
-                let Node::Dict(dict) = pickle.node_mut(state) else { panic!("attributes") };
-                dict.pairs.push((key, list));
-            })
-        ),
-    ]
-    .map(|(what, told)| format!("-- {what}\n{told}"))
-    .join("\n"));
+    insta::assert_snapshot!(
+        [
+            ("outside of the folder", set_place("relative_path", |p| p.str("../__0_0.distcp"))),
+            ("at the root", set_place("relative_path", |p| p.str("/etc/passwd"))),
+            ("no name", set_place("relative_path", |p| p.str(""))),
+            ("no string", set_place("relative_path", |p| p.int(3))),
+            ("another file", set_place("relative_path", |p| p.str("__7_0.distcp"))),
+            ("behind the end", set_place("offset", |p| p.int(1 << 40))),
+            ("at no byte", set_place("offset", |p| p.int(-1))),
+            ("in the middle of an item", set_place("offset", |p| p.int(7))),
+            ("too long", set_place("length", |p| p.int(i64::MAX))),
+            ("too short", set_place("length", |p| p.int(100))),
+            ("empty", set_place("length", |p| p.int(0))),
+            (
+                "of another tensor",
+                after(|pickle| {
+                    let other = place(pickle, "model.model.embed_tokens.weight", &[0, 0]);
+                    let offset = other.attr("offset").unwrap().id();
+                    let length = other.attr("length").unwrap().id();
+                    let place = place(pickle, Q, &[0, 0]).id();
+                    set(pickle, place, "offset", offset);
+                    set(pickle, place, "length", length);
+                })
+            ),
+            (
+                "written through a transform",
+                after(|pickle| {
+                    let place = place(pickle, Q, &[0, 0]).id();
+                    let state = pickle.value(place).state().unwrap().id();
+                    let name = pickle.str("stream.zstd");
+                    let (key, list) =
+                        (pickle.str("transform_descriptors"), pickle.list(vec![name]));
+                    let Node::Dict(dict) = pickle.node_mut(state) else { panic!("attributes") };
+                    dict.pairs.push((key, list));
+                })
+            ),
+        ]
+        .map(|(what, told)| format!("-- {what}\n{told}"))
+        .join("\n")
+    );
 }
 
 #[test]
@@ -152,32 +157,34 @@ fn lists_that_are_wrong() {
             set(pickle, root, attribute, none);
         })
     };
-    insta::assert_snapshot!([
-        ("no tensors", without("state_dict_metadata")),
-        ("no places", without("storage_data")),
-        (
-            "another type",
-            after(|pickle| {
-                let properties = entry(pickle, Q).attr("properties").unwrap();
-                let dtype = properties.state().unwrap().index(0).unwrap().id();
-                let other = pickle.dtype(ucl_tensor::DType::BF16).unwrap();
-                *pickle.node_mut(dtype) = pickle.node(other).clone();
-            })
-            .lines()
-            .take(2)
-            .collect::<Vec<_>>()
-            .join("\n")
-        ),
-        (
-            "a tensor that is a number",
-            after(|pickle| {
-                let entry = entry(pickle, Q).id();
-                *pickle.node_mut(entry) = Node::Int(1);
-            })
-        ),
-    ]
-    .map(|(what, told)| format!("-- {what}\n{told}"))
-    .join("\n"));
+    insta::assert_snapshot!(
+        [
+            ("no tensors", without("state_dict_metadata")),
+            ("no places", without("storage_data")),
+            (
+                "another type",
+                after(|pickle| {
+                    let properties = entry(pickle, Q).attr("properties").unwrap();
+                    let dtype = properties.state().unwrap().index(0).unwrap().id();
+                    let other = pickle.dtype(ucl_tensor::DType::BF16).unwrap();
+                    *pickle.node_mut(dtype) = pickle.node(other).clone();
+                })
+                .lines()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join("\n")
+            ),
+            (
+                "a tensor that is a number",
+                after(|pickle| {
+                    let entry = entry(pickle, Q).id();
+                    *pickle.node_mut(entry) = Node::Int(1);
+                })
+            ),
+        ]
+        .map(|(what, told)| format!("-- {what}\n{told}"))
+        .join("\n")
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use ucl_formats::{Format, Inventory, Problem, Survey, survey};
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
-    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, States, Sure, Target,
-    bind, recognise, with_universal_view,
+    Bound, Difference, HUGGING_FACE_VIEW, Naming, Plan, Recognition, Refusal, Said, States, Sure,
+    Target, bind, recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.

@@ -6,9 +6,9 @@
 mod pointer;
 mod sniff;
 
-use crate::{dcp, deepspeed};
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
+use crate::{dcp, deepspeed};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,4 +4,5 @@
 pub mod llama;
 pub mod pt;
 pub mod run;
+pub mod sharded;
 pub mod whole;

@@ -55,7 +55,10 @@ mod tests {
             for lo in 0..=total {
                 for hi in lo..=total {
                     let parts = boxes(&shape, lo, hi);
-                    assert!(parts.len() < 2 * shape.len().max(1), "{shape:?} {lo}..{hi}: {parts:?}");
+                    assert!(
+                        parts.len() < 2 * shape.len().max(1),
+                        "{shape:?} {lo}..{hi}: {parts:?}"
+                    );
                     let mut seen: BTreeMap<u64, ()> = BTreeMap::new();
                     for part in &parts {
                         let count: u64 = part.shape.iter().product();

@@ -3,10 +3,10 @@
 use super::grid::{self, Uneven};
 use super::items::{Found, Wanted, locate};
 use super::metadata::{METADATA, Metadata, Place};
-use crate::inventory::{Chunk, Data, FileId, Problem, SourceFile};
+use crate::inventory::{Carried, Chunk, Data, FileId, Problem, SourceFile};
 use crate::torch::TorchFile;
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use ucl_tensor::DType;
 
@@ -19,8 +19,8 @@ pub(crate) struct Sharded {
     pub(crate) tensors: IndexMap<String, Whole>,
     /// Objects by name.
     pub(crate) objects: IndexMap<String, Object>,
-    /// The keys of nested dicts and lists that lead to an entry, by its name.
-    pub(crate) paths: HashMap<String, Vec<String>>,
+    /// The keys of nested dicts and lists that lead to an entry, by its name, in the order of the dicts.
+    pub(crate) paths: IndexMap<String, Vec<String>>,
     /// Megatron-core: the shape of a whole tensor of which flat ranges were saved.
     pub(crate) unflattened: HashMap<String, Vec<u64>>,
 }
@@ -34,17 +34,17 @@ pub(crate) struct Whole {
     pub(crate) shape: Vec<u64>,
     /// Its chunks that have elements.
     pub(crate) chunks: Vec<Chunk>,
+    /// The torch file that it is, if it is in one piece.
+    pub(crate) item: Option<Object>,
 }
 
 impl Whole {
     /// Where its elements are.
     pub(crate) fn data(&self) -> Data {
         match self.chunks.as_slice() {
-            [one] if one.shape == self.shape => Data::Strided {
-                file: one.file,
-                offset: one.offset,
-                strides: one.strides.clone(),
-            },
+            [one] if one.shape == self.shape => {
+                Data::Strided { file: one.file, offset: one.offset, strides: one.strides.clone() }
+            }
             chunks => Data::Boxes(chunks.to_vec()),
         }
     }
@@ -64,14 +64,31 @@ pub(crate) struct Object {
 impl Object {
     /// Reads it, as data.
     pub(crate) fn open(&self) -> Result<TorchFile, Problem> {
-        TorchFile::open_slice(&self.path, self.offset, self.len)
-            .map_err(crate::named::unreadable)
+        TorchFile::open_slice(&self.path, self.offset, self.len).map_err(crate::named::unreadable)
     }
 }
 
 impl Sharded {
+    /// Reads folders that belong together, most often one: Accelerate keeps model and optimizer in one
+    /// each.
+    pub(crate) fn read_all(
+        roots: &[&Path],
+        files: &mut Vec<SourceFile>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Sharded> {
+        let mut whole: Option<Sharded> = None;
+        for root in roots {
+            let Some(folder) = Sharded::read(root, files, problems) else { continue };
+            match &mut whole {
+                Some(first) => first.join(folder, problems),
+                None => whole = Some(folder),
+            }
+        }
+        whole
+    }
+
     /// Reads `.metadata` and the headers of all items of a folder. Its files become the inventory's.
-    pub(crate) fn read(
+    fn read(
         root: &Path,
         files: &mut Vec<SourceFile>,
         problems: &mut Vec<Problem>,
@@ -114,21 +131,34 @@ impl Sharded {
                 wanted.push((place.file.as_str(), Wanted { name, dtype, shape, offset, len }));
             }
         }
+        let mut holders: HashMap<(FileId, u64), &str> = HashMap::new();
         let mut located = locate(&self.root, &wanted, files, problems).into_iter();
         for (name, listed) in &metadata.tensors {
             let mut chunks = Vec::new();
             let mut dtypes = Vec::new();
-            let mut whole = true;
+            let (mut whole, mut item) = (true, None);
             for chunk in &listed.chunks {
                 if chunk.shape.contains(&0) {
                     continue;
                 }
                 let found = chunk.place.as_ref().and_then(|_| located.next().flatten());
-                let Some((file, Found { dtype, offset, strides })) = found else {
+                let Some((file, Found { dtype, offset, strides, torch })) = found else {
                     whole = false;
                     continue;
                 };
+                if let Some(other) = holders.insert((file, offset), name) {
+                    let message = format!("`{name}` and `{other}` lie at the same byte, {offset}");
+                    problems.push(Problem::new(path_of(files, file), message).help(
+                        "Copy .metadata again: it is damaged, or of another save than the files.",
+                    ));
+                }
                 dtypes.push(dtype);
+                let place = chunk.place.as_ref().filter(|_| torch && chunk.shape == listed.shape);
+                item = place.map(|place| Object {
+                    path: path_of(files, file),
+                    offset: place.offset,
+                    len: place.len,
+                });
                 let (offsets, shape) = (chunk.offsets.clone(), chunk.shape.clone());
                 chunks.push(Chunk { offsets, shape, file, offset, strides });
             }
@@ -148,7 +178,8 @@ impl Sharded {
                 problems.push(Problem::new(self.root.join(METADATA), message));
                 continue;
             }
-            self.tensors.insert(name.clone(), Whole { dtype, shape: listed.shape.clone(), chunks });
+            let shape = listed.shape.clone();
+            self.tensors.insert(name.clone(), Whole { dtype, shape, chunks, item });
         }
     }
 
@@ -166,10 +197,14 @@ impl Sharded {
                 told(two)
             ),
             Uneven::Gap(missing) => {
-                format!("`{name}` of shape {shape:?} is not whole: {missing} elements are in no chunk")
+                format!(
+                    "`{name}` of shape {shape:?} is not whole: {missing} elements are in no chunk"
+                )
             }
             Uneven::Irregular => {
-                format!("the chunks of `{name}` lie too irregularly to check that they do not overlap")
+                format!(
+                    "the chunks of `{name}` lie too irregularly to check that they do not overlap"
+                )
             }
         };
         Problem::new(self.root.join(METADATA), message)
@@ -186,6 +221,48 @@ impl Sharded {
                 Err(problem) => problems.push(problem),
             }
         }
+    }
+
+    /// Takes in another folder of the same save.
+    fn join(&mut self, other: Sharded, problems: &mut Vec<Problem>) {
+        let ours =
+            |name: &&String| self.tensors.contains_key(*name) || self.objects.contains_key(*name);
+        if let Some(name) = other.tensors.keys().chain(other.objects.keys()).find(ours) {
+            let message = format!("`{name}` is in {} too", self.root.display());
+            problems.push(Problem::new(&other.root, message));
+        }
+        self.tensors.extend(other.tensors);
+        self.objects.extend(other.objects);
+        self.paths.extend(other.paths);
+        self.unflattened.extend(other.unflattened);
+    }
+
+    /// Entries that go along, each as a torch file; and those that can't, as they are in pieces.
+    pub(crate) fn carried<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> (Vec<Carried>, Vec<&'a str>) {
+        let (mut carried, mut left): (Vec<Carried>, _) = (Vec::new(), Vec::new());
+        let mut taken = HashSet::new();
+        for name in names {
+            let of_tensor = self.tensors.get(name).and_then(|whole| whole.item.as_ref());
+            let Some(object) = self.objects.get(name).or(of_tensor) else {
+                left.push(name);
+                continue;
+            };
+            let mut file = file_name(name);
+            if !taken.insert(file.to_lowercase()) {
+                file = format!("{file}.{}", taken.len());
+                taken.insert(file.to_lowercase());
+            }
+            carried.push(Carried {
+                name: format!("{file}.pt"),
+                source: object.path.clone(),
+                slice: Some((object.offset, object.len)),
+                without: Vec::new(),
+            });
+        }
+        (carried, left)
     }
 
     /// The keys that lead to an entry; its name alone if none are recorded.
@@ -208,7 +285,13 @@ impl Sharded {
     }
 }
 
-/// For messages about a file of the inventory.
-pub(crate) fn path_of(files: &[SourceFile], file: FileId) -> PathBuf {
+/// A name that is safe as a file's.
+fn file_name(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let text: String = name.chars().take(150).map(safe).collect();
+    format!("{}{text}", if text.starts_with('.') || text.is_empty() { "_" } else { "" })
+}
+
+fn path_of(files: &[SourceFile], file: FileId) -> PathBuf {
     files.get(file as usize).map(|file| file.path.clone()).unwrap_or_default()
 }

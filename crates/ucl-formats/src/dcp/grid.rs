@@ -67,7 +67,9 @@ fn apart(dims: usize, chunks: &[Box<'_>], mut order: Vec<usize>) -> Result<(), U
             return Err(Uneven::Irregular);
         }
         let meets = |other: &&usize| {
-            (0..dims).all(|dim| chunks[one].0[dim] < end(**other, dim) && chunks[**other].0[dim] < end(one, dim))
+            (0..dims).all(|dim| {
+                chunks[one].0[dim] < end(**other, dim) && chunks[**other].0[dim] < end(one, dim)
+            })
         };
         if let Some(other) = open.iter().find(meets) {
             return Err(Uneven::Overlap(*other, one));
@@ -91,7 +93,10 @@ mod tests {
         let quarters = [([0, 0], [3, 2]), ([0, 2], [3, 3]), ([3, 0], [2, 2]), ([3, 2], [2, 3])];
         assert_eq!(tiles(&[5, 5], &quarters), Ok(()));
         assert_eq!(tiles(&[5, 5], &quarters[..3]), Err(Uneven::Gap(6)));
-        assert_eq!(tiles(&[5, 5], &[([0, 0], [5, 3]), ([4, 2], [1, 3])]), Err(Uneven::Overlap(0, 1)));
+        assert_eq!(
+            tiles(&[5, 5], &[([0, 0], [5, 3]), ([4, 2], [1, 3])]),
+            Err(Uneven::Overlap(0, 1))
+        );
         assert_eq!(tiles(&[5, 5], &[([0, 0], [5, 5]), ([1, 1], [0, 2])]), Ok(()), "an empty chunk");
         assert_eq!(tiles(&[5, 5], &[([1, 0], [5, 5])]), Err(Uneven::Outside(0)));
         assert_eq!(tiles(&[5, 5], &[([u64::MAX, 0], [2, 5])]), Err(Uneven::Outside(0)));

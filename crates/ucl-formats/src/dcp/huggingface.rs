@@ -90,15 +90,18 @@ fn add(
     tensors: &mut IndexMap<String, Growing>,
 ) -> Result<(), Problem> {
     let sharding = header.metadata.get(SHARDING).ok_or_else(|| {
-        Problem::new(path, format!("its header has no {SHARDING}, which says where its chunks begin"))
+        Problem::new(
+            path,
+            format!("its header has no {SHARDING}, which says where its chunks begin"),
+        )
     })?;
     let wrong = |what: String| Problem::new(path, format!("{SHARDING} in its header {what}"));
     let sharding: serde_json::Value =
         serde_json::from_str(sharding).map_err(|error| wrong(format!("is no JSON: {error}")))?;
     for tensor in header.tensors {
         let offsets = sharding.get(&tensor.name).and_then(|entry| entry.get("saved_offsets"));
-        let offsets: Option<Vec<u64>> =
-            offsets.and_then(|list| list.as_array()?.iter().map(serde_json::Value::as_u64).collect());
+        let offsets: Option<Vec<u64>> = offsets
+            .and_then(|list| list.as_array()?.iter().map(serde_json::Value::as_u64).collect());
         let Some(offsets) = offsets.filter(|offsets| offsets.len() == tensor.shape.len()) else {
             return Err(wrong(format!("does not say where the chunk of `{}` begins", tensor.name)));
         };
@@ -134,12 +137,16 @@ fn add(
 fn whole(name: &str, tensor: Growing) -> Result<Stored, String> {
     let dims = tensor.chunks.first().map_or(0, |chunk| chunk.shape.len());
     let reach = |dim: usize| {
-        let ends = tensor.chunks.iter().map(|chunk| chunk.offsets[dim].saturating_add(chunk.shape[dim]));
+        let ends =
+            tensor.chunks.iter().map(|chunk| chunk.offsets[dim].saturating_add(chunk.shape[dim]));
         ends.max().unwrap_or(0)
     };
     let shape: Vec<u64> = (0..dims).map(reach).collect();
-    let boxes: Vec<_> =
-        tensor.chunks.iter().map(|chunk| (chunk.offsets.as_slice(), chunk.shape.as_slice())).collect();
+    let boxes: Vec<_> = tensor
+        .chunks
+        .iter()
+        .map(|chunk| (chunk.offsets.as_slice(), chunk.shape.as_slice()))
+        .collect();
     grid::check(&shape, &boxes).map_err(|uneven| match uneven {
         grid::Uneven::Gap(missing) => {
             format!("`{name}` is not whole: {missing} of the elements of {shape:?} are in no file")
@@ -156,7 +163,15 @@ fn whole(name: &str, tensor: Growing) -> Result<Stored, String> {
     };
     let role = if tensor.dtype.is_float() { Role::Trained } else { Role::Buffer };
     let name = crate::named::bare(name, &mut false);
-    Ok(Stored { name, state: "param".to_owned(), dtype: tensor.dtype, shape, at: Mesh::new(), role, data })
+    Ok(Stored {
+        name,
+        state: "param".to_owned(),
+        dtype: tensor.dtype,
+        shape,
+        at: Mesh::new(),
+        role,
+        data,
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! An item is a whole file of `torch.save` at an offset. Where a file was written as safetensors, its
 //! tensors are one safetensors file behind the objects, and the length of an item is that of its data.
 
+use super::metadata::{METADATA, Metadata, Place};
 use crate::inventory::{FileId, Problem, SourceFile};
 use crate::safetensors::{Header, read_header_at};
 use crate::torch::TorchFile;
@@ -37,6 +38,8 @@ pub(super) struct Found {
     pub(super) offset: u64,
     /// Elements from one index to the next, per dim.
     pub(super) strides: Vec<i64>,
+    /// Whether the item is a torch file by itself.
+    pub(super) torch: bool,
 }
 
 /// What the items of one file are.
@@ -113,8 +116,9 @@ pub(super) fn path_in(root: &Path, name: &str) -> Result<PathBuf, Problem> {
     let inside = |part| matches!(part, Component::Normal(_));
     let path = Path::new(name);
     if name.contains('\0') || name.is_empty() || !path.components().all(inside) {
-        let message = format!("it says that data lies in {name:?}, which is outside of this folder");
-        return Err(Problem::new(root.join(super::metadata::METADATA), message)
+        let message =
+            format!("it says that data lies in {name:?}, which is outside of this folder");
+        return Err(Problem::new(root.join(METADATA), message)
             .help("A checkpoint keeps its files in its own folder; where is this one from?"));
     }
     Ok(root.join(path))
@@ -143,8 +147,11 @@ fn file(path: &Path, items: &[usize], wanted: &[(&str, Wanted<'_>)]) -> Result<O
         match reader.item(item) {
             Ok(place) => found.push((*index, place)),
             Err(message) => problems.push(
-                Problem::new(path, format!("the chunk of `{}` at byte {}: {message}", item.name, item.offset))
-                    .help("The file is cut short or of another save: copy the folder again."),
+                Problem::new(
+                    path,
+                    format!("the chunk of `{}` at byte {}: {message}", item.name, item.offset),
+                )
+                .help("The file is cut short or of another save: copy the folder again."),
             ),
         }
     }
@@ -178,7 +185,7 @@ impl Items<'_> {
             let listed = item.dtype.map_or("", DType::name);
             return Err(format!("its elements are {}, .metadata says {listed}", dtype.name()));
         }
-        Ok(Found { dtype, offset, strides })
+        Ok(Found { dtype, offset, strides, torch: zipped })
     }
 
     fn torch(&mut self, item: &Wanted<'_>) -> Result<(DType, Vec<u64>, u64, Vec<i64>), String> {
@@ -193,9 +200,13 @@ impl Items<'_> {
         Ok((extent.dtype, extent.shape, extent.file_offset, extent.strides))
     }
 
-    fn safetensors(&mut self, item: &Wanted<'_>) -> Result<(DType, Vec<u64>, u64, Vec<i64>), String> {
+    fn safetensors(
+        &mut self,
+        item: &Wanted<'_>,
+    ) -> Result<(DType, Vec<u64>, u64, Vec<i64>), String> {
         if !self.blocks.contains_key(&item.offset) {
-            let header = read_header_at(self.path, item.offset).map_err(|problem| problem.message)?;
+            let header =
+                read_header_at(self.path, item.offset).map_err(|problem| problem.message)?;
             self.header_bytes += header.data - item.offset;
             self.blocks.insert(item.offset, by_name(header));
         }
@@ -208,6 +219,34 @@ impl Items<'_> {
 }
 
 fn by_name(header: Header) -> HashMap<String, (DType, Vec<u64>, u64)> {
-    let entry = |tensor: crate::safetensors::Tensor| (tensor.name, (tensor.dtype, tensor.shape, tensor.offset));
+    let entry = |tensor: crate::safetensors::Tensor| {
+        (tensor.name, (tensor.dtype, tensor.shape, tensor.offset))
+    };
     header.tensors.into_iter().map(entry).collect()
+}
+
+/// The items of a `.distcp` file that are torch files by themselves, as `.metadata` beside it lists
+/// them: where they begin and how long they are. That itself has none; other files are none of these.
+pub(crate) fn items_of(path: &Path) -> Option<Result<Vec<(u64, u64)>, Problem>> {
+    let name = path.file_name()?.to_str()?;
+    if name == METADATA {
+        return Some(Ok(Vec::new()));
+    }
+    if !name.ends_with(".distcp") {
+        return None;
+    }
+    let list = || {
+        let metadata = Metadata::read(&path.with_file_name(METADATA), &mut Vec::new())?;
+        let chunks = metadata.tensors.values().flat_map(|listed| &listed.chunks);
+        let places = chunks.filter_map(|chunk| chunk.place.as_ref());
+        let places = places.chain(metadata.objects.values()).filter(|place| place.file == name);
+        let unread = |error| Problem::new(path, format!("it can't be read: {error}"));
+        let file = File::open(path).map_err(unread)?;
+        let zipped = |place: &&Place| {
+            let mut start = [0; 2];
+            file.read_exact_at(&mut start, place.offset).is_err() || start == *b"PK"
+        };
+        Ok(places.filter(zipped).map(|place| (place.offset, place.len)).collect())
+    };
+    Some(list())
 }

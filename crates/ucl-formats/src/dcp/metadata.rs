@@ -24,8 +24,8 @@ pub(super) struct Metadata {
     pub(super) tensors: IndexMap<String, Listed>,
     /// Saved objects by name, in order.
     pub(super) objects: IndexMap<String, Place>,
-    /// The keys of nested dicts and lists that lead to an entry, by its name.
-    pub(super) paths: HashMap<String, Vec<String>>,
+    /// The keys of nested dicts and lists that lead to an entry, by its name, in the order of the dicts.
+    pub(super) paths: IndexMap<String, Vec<String>>,
     /// Megatron-core: the shape of a whole tensor of which flat ranges were saved.
     pub(super) unflattened: HashMap<String, Vec<u64>>,
 }
@@ -66,17 +66,20 @@ pub(super) struct Place {
 impl Metadata {
     /// Reads a `.metadata` file. What is wrong with single entries goes to `problems`.
     pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Result<Metadata, Problem> {
-        let unread = |error: std::io::Error| Problem::new(path, format!("it can't be read: {error}"));
+        let unread =
+            |error: std::io::Error| Problem::new(path, format!("it can't be read: {error}"));
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MAX_PICKLE_BYTES + 1).read_to_end(&mut bytes))
             .map_err(unread)?;
         if bytes.len() as u64 > MAX_PICKLE_BYTES {
-            let message = format!("it has more than {MAX_PICKLE_BYTES} bytes; at most so many are read");
+            let message =
+                format!("it has more than {MAX_PICKLE_BYTES} bytes; at most so many are read");
             return Err(Problem::new(path, message));
         }
         let pickle = Pickle::parse(&bytes).map_err(|error| {
-            Problem::new(path, format!("it is not a pickle that can be read: {error}")).help(DAMAGED)
+            Problem::new(path, format!("it is not a pickle that can be read: {error}"))
+                .help(DAMAGED)
         })?;
         let mut reader = Reader { path, out: Metadata::default(), problems };
         reader.run(pickle.root())?;
@@ -105,7 +108,8 @@ impl Reader<'_> {
             wrong("it is a pickle, but not of a distributed checkpoint: it has no `state_dict_metadata`")
         })?;
         let stored = root.attr("storage_data").filter(|stored| stored.as_dict().is_some());
-        let stored = stored.ok_or_else(|| wrong("it has no `storage_data`, which says where chunks lie"))?;
+        let stored =
+            stored.ok_or_else(|| wrong("it has no `storage_data`, which says where chunks lie"))?;
         let mut places = self.places(stored);
         for (name, entry) in listed.pairs().into_iter().flatten() {
             let Some(name) = name.as_str() else {
@@ -120,7 +124,9 @@ impl Reader<'_> {
             }
             if let Some(offsets) = own.into_keys().next() {
                 let at = offsets.map_or("no offsets".to_owned(), |at| format!("offsets {at:?}"));
-                self.wrong(format!("`storage_data` places a chunk of `{name}` at {at}, which is not listed"));
+                self.wrong(format!(
+                    "`storage_data` places a chunk of `{name}` at {at}, which is not listed"
+                ));
             }
         }
         let mut unlisted: Vec<_> = places.into_keys().collect();
@@ -142,14 +148,19 @@ impl Reader<'_> {
         let mut places: HashMap<String, Places> = HashMap::new();
         for (key, info) in stored.pairs().into_iter().flatten() {
             let Some(name) = key.attr("fqn").and_then(Value::as_str) else {
-                self.wrong(format!("`storage_data` has {} for a key, not a MetadataIndex", key.kind()));
+                self.wrong(format!(
+                    "`storage_data` has {} for a key, not a MetadataIndex",
+                    key.kind()
+                ));
                 continue;
             };
             // Attributes that are None are left out.
             let offsets = key.attr("offset").filter(|offset| !offset.is_none());
             let at = offsets.and_then(Value::as_shape);
             if offsets.is_some() && at.is_none() {
-                self.wrong(format!("`storage_data` has an offset of `{name}` that is no list of sizes"));
+                self.wrong(format!(
+                    "`storage_data` has an offset of `{name}` that is no list of sizes"
+                ));
                 continue;
             }
             let Some(place) = self.place(name, info) else { continue };
@@ -201,16 +212,23 @@ impl Reader<'_> {
         let shape = entry.attr("size").and_then(Value::as_shape);
         let chunks = entry.attr("chunks").and_then(Value::items);
         let (Some(shape), Some(chunks)) = (shape, chunks) else {
-            self.wrong(format!("`{name}` is {}, not a tensor with a size and chunks", described(entry)));
+            self.wrong(format!(
+                "`{name}` is {}, not a tensor with a size and chunks",
+                described(entry)
+            ));
             return;
         };
-        let mut listed = Listed { dtype: dtype(entry), shape, chunks: Vec::with_capacity(chunks.len()) };
+        let mut listed =
+            Listed { dtype: dtype(entry), shape, chunks: Vec::with_capacity(chunks.len()) };
         let mut lost = Vec::new();
         for chunk in chunks {
             let offsets = chunk.attr("offsets").and_then(Value::as_shape);
             let shape = chunk.attr("sizes").and_then(Value::as_shape);
             let (Some(offsets), Some(shape)) = (offsets, shape) else {
-                self.wrong(format!("`{name}` has {} for a chunk, without offsets and sizes", chunk.kind()));
+                self.wrong(format!(
+                    "`{name}` has {} for a chunk, without offsets and sizes",
+                    chunk.kind()
+                ));
                 continue;
             };
             let place = own.remove(&Some(offsets.clone()));

@@ -17,10 +17,11 @@ mod states;
 mod tree;
 
 use crate::inventory::{Framework, Inventory, Problem, Survey};
-use folder::Sharded;
 use std::path::Path;
 
+pub(crate) use folder::Sharded;
 pub(crate) use huggingface::is_shard;
+pub(crate) use items::items_of;
 pub(crate) use states::collect;
 
 /// Reads the headers of all files of a sharded save.
@@ -41,8 +42,9 @@ pub(crate) fn survey(root: &Path) -> Survey {
         problems.push(problem);
         return Survey { inventory, problems };
     }
-    let Some(folder) = Sharded::read(root, &mut inventory.files, &mut problems) else {
-        inventory.kind = if megatron { "Megatron-core torch_dist" } else { "PyTorch DCP" }.to_owned();
+    let Some(folder) = Sharded::read_all(&[root], &mut inventory.files, &mut problems) else {
+        inventory.kind =
+            if megatron { "Megatron-core torch_dist" } else { "PyTorch DCP" }.to_owned();
         return Survey { inventory, problems };
     };
     if megatron || megatron::holds_megatron(&folder) {
@@ -66,5 +68,8 @@ fn unfinished(root: &Path) -> Option<Problem> {
     }
     let message = "there is no .metadata, which is written last: the save was not finished, or the file \
                    was not copied (its name begins with a dot)";
-    Some(Problem::new(root, message).help("Copy the folder with all its files, or give another step."))
+    Some(
+        Problem::new(root, message)
+            .help("Copy the folder with all its files, or give another step."),
+    )
 }

@@ -32,6 +32,12 @@ impl Groups {
         self.scalars.entry(param.to_owned()).or_default().insert(state.to_owned(), value);
     }
 
+    /// Takes in all that the group of a parameter has.
+    fn of_param(&mut self, param: &str, value: Json) {
+        let Json::Object(hyper) = value else { return };
+        self.by_param.entry(bare(param, &mut false)).or_default().extend(hyper);
+    }
+
     /// Takes in an entry of `param_groups`.
     pub(super) fn entry(&mut self, optimizer: usize, rest: &str, value: Json) {
         let (group, key) = rest.rsplit_once('.').unwrap_or((rest, ""));
@@ -64,7 +70,11 @@ impl Groups {
     }
 
     /// The optimizer, or nothing if the folder has none. `names` calls numbered parameters by name.
-    pub(super) fn optimizer(self, names: &BTreeMap<u64, String>, trained: &[String]) -> Option<Optimizer> {
+    pub(super) fn optimizer(
+        self,
+        names: &BTreeMap<u64, String>,
+        trained: &[String],
+    ) -> Option<Optimizer> {
         let scalars = self.scalars;
         let mut groups: Vec<Group> = Vec::new();
         for (_, mut hyper) in self.numbered {
@@ -74,7 +84,11 @@ impl Groups {
                 Json::String(name) => Some(bare(name, &mut false)),
                 number => names.get(&number.as_u64()?).cloned(),
             };
-            groups.push(Group { hyper, params: params.filter_map(name).collect(), ..Group::default() });
+            groups.push(Group {
+                hyper,
+                params: params.filter_map(name).collect(),
+                ..Group::default()
+            });
         }
         for (param, hyper) in self.by_param {
             match groups.iter_mut().find(|group| group.hyper == hyper) {
@@ -105,14 +119,18 @@ fn numbers_of(group: &mut Group, scalars: &IndexMap<String, IndexMap<String, Jso
     let mut hyper = Vec::new();
     for (state, values) in by_state {
         let times = |value: &Json| values.iter().filter(|(_, other)| *other == value).count();
-        let Some((_, usual)) = values.iter().rev().max_by_key(|(_, value)| times(value)) else { continue };
+        let Some((_, usual)) = values.iter().rev().max_by_key(|(_, value)| times(value)) else {
+            continue;
+        };
         let differ = values.iter().filter(|(_, value)| value != usual);
         if state == STEP {
             steps.extend(differ.map(|(param, value)| ((*param).to_owned(), (*value).clone())));
             group.step = Some((*usual).clone());
         } else {
             hyper.push((format!("state.{state}"), (*usual).clone()));
-            hyper.extend(differ.map(|(param, value)| (format!("state.{param}.{state}"), (*value).clone())));
+            hyper.extend(
+                differ.map(|(param, value)| (format!("state.{param}.{state}"), (*value).clone())),
+            );
         }
     }
     group.steps = steps;
@@ -131,6 +149,10 @@ pub(super) fn groups(
         match tree.part(folder, name) {
             Part::Group(optimizer, rest) => match object.open() {
                 Ok(file) => groups.entry(optimizer, rest, plain::json(&file, file.value.root())),
+                Err(problem) => problems.push(problem),
+            },
+            Part::GroupOf(param) => match object.open() {
+                Ok(file) => groups.of_param(param, plain::json(&file, file.value.root())),
                 Err(problem) => problems.push(problem),
             },
             // A step that is a plain number.

@@ -7,11 +7,10 @@ use crate::inventory::{Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::listed::listed;
 use crate::named::bare;
 use indexmap::{IndexMap, IndexSet};
-use std::collections::{BTreeMap, BTreeSet};
-use ucl_tensor::DType;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Adds the tensors of one folder to an inventory: the model's and, if it has some, the optimizer's
-/// states; gives the optimizer's groups. Accelerate keeps the two in a folder each.
+/// Adds the tensors of a folder to an inventory: the model's and, if it has some, the optimizer's
+/// states; gives the optimizer's groups.
 pub(crate) fn collect(
     folder: &Sharded,
     inventory: &mut Inventory,
@@ -21,14 +20,16 @@ pub(crate) fn collect(
     let mut out = Collected::default();
     for (name, whole) in &folder.tensors {
         match tree.part(folder, name) {
-            Part::Model(name) => out.weight(name, whole, folder, problems),
+            Part::Model(own) => out.weight((name, own), whole, folder, problems),
             Part::State(_, param, state) => out.states.push((param, state, name, whole)),
-            Part::Group(..) => {}
+            Part::Group(..) | Part::GroupOf(_) => {}
             Part::Other => out.others.push(name),
         }
     }
     let objects = folder.objects.keys().map(String::as_str);
-    let of_model = objects.filter(|name| !matches!(tree.part(folder, name), Part::State(..) | Part::Group(..)));
+    let of_model = objects.filter(|name| {
+        !matches!(tree.part(folder, name), Part::State(..) | Part::Group(..) | Part::GroupOf(_))
+    });
     out.others.extend(of_model);
     let mut held = Groups::default();
     groups(folder, &tree, &inventory.files, &mut held, problems);
@@ -52,7 +53,9 @@ pub(crate) fn collect(
         if counts && whole.shape.iter().all(|size| *size == 1) {
             match folder.scalar(full, &inventory.files) {
                 Some(value) => held.scalar(&name, state, value),
-                None => inventory.notes.push(format!("Left out: the state `{full}` of {}.", whole.dtype.name())),
+                None => inventory
+                    .notes
+                    .push(format!("Left out: the state `{full}` of {}.", whole.dtype.name())),
             }
             continue;
         }
@@ -62,11 +65,17 @@ pub(crate) fn collect(
     weights(out.weights, &trained, inventory);
     inventory.tensors.extend(stored);
     if out.wrapped {
-        inventory.notes.push("Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned());
+        inventory.notes.push(
+            "Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned(),
+        );
     }
-    if !out.others.is_empty() {
-        let all = listed(&out.others, ", ");
-        inventory.notes.push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
+    let (carried, left) = folder.carried(out.others.into_iter());
+    inventory.carried.extend(carried);
+    if !left.is_empty() {
+        let all = listed(&left, ", ");
+        inventory
+            .notes
+            .push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
     }
     let trained: Vec<String> = trained.into_iter().collect();
     held.optimizer(&numbers, &trained)
@@ -76,6 +85,8 @@ pub(crate) fn collect(
 #[derive(Debug, Default)]
 struct Collected<'a> {
     weights: IndexMap<String, &'a Whole>,
+    /// Their places in the order of the dicts, where it is recorded.
+    order: HashMap<String, usize>,
     /// The parameter, the state, the whole name, the tensor.
     states: Vec<(&'a str, &'a str, &'a str, &'a Whole)>,
     others: Vec<&'a str>,
@@ -85,21 +96,27 @@ struct Collected<'a> {
 impl<'a> Collected<'a> {
     fn weight(
         &mut self,
-        name: &str,
+        (full, name): (&str, &str),
         whole: &'a Whole,
         folder: &Sharded,
         problems: &mut Vec<Problem>,
     ) {
         let name = bare(name, &mut self.wrapped);
+        self.order.extend(folder.paths.get_index_of(full).map(|place| (name.clone(), place)));
         if self.weights.insert(name.clone(), whole).is_some() {
-            let message = format!("two tensors are called `{name}` once wrapper prefixes are taken off");
+            let message =
+                format!("two tensors are called `{name}` once wrapper prefixes are taken off");
             problems.push(Problem::new(&folder.root, message));
         }
     }
 }
 
 /// Adds the model's own tensors. One without a state, where others have some, is no trained one.
-fn weights(weights: IndexMap<String, &Whole>, trained: &IndexSet<String>, inventory: &mut Inventory) {
+fn weights(
+    weights: IndexMap<String, &Whole>,
+    trained: &IndexSet<String>,
+    inventory: &mut Inventory,
+) {
     for (name, whole) in weights {
         let role = match (trained.is_empty() || trained.contains(&name), whole.dtype.is_float()) {
             (true, true) => Role::Trained,
@@ -148,10 +165,17 @@ fn numbered(
     };
     let listed = held.numbers();
     let [order] = listed.as_slice() else {
-        return Err(refuse(format!("its {} groups do not say which number is which", listed.len())));
+        return Err(refuse(format!(
+            "its {} groups do not say which number is which",
+            listed.len()
+        )));
     };
-    let trained: Vec<_> =
+    let mut trained: Vec<_> =
         out.weights.iter().filter(|(_, whole)| whole.dtype.is_float()).collect();
+    if trained.iter().any(|(name, _)| !out.order.contains_key(*name)) {
+        return Err(refuse("the order of the model's own is not recorded".to_owned()));
+    }
+    trained.sort_by_key(|(name, _)| out.order.get(*name));
     if order.len() != trained.len() {
         let (ours, theirs) = (trained.len(), order.len());
         return Err(refuse(format!("it has {theirs} of them, the model {ours}")));
@@ -159,7 +183,9 @@ fn numbered(
     let mut names = BTreeMap::new();
     for (number, (name, whole)) in order.iter().zip(trained) {
         let shaped = |(param, _, _, state): &&(&str, &str, &str, &Whole)| {
-            param.parse() == Ok(*number) && state.shape.len() == whole.shape.len() && !state.shape.is_empty()
+            param.parse() == Ok(*number)
+                && state.shape.len() == whole.shape.len()
+                && !state.shape.is_empty()
         };
         if let Some((_, _, full, state)) = out.states.iter().find(shaped)
             && state.shape != whole.shape

@@ -25,17 +25,26 @@ pub(super) enum Part<'a> {
     State(usize, &'a str, &'a str),
     /// Something of an optimizer's groups: the optimizer, and the rest of the name.
     Group(usize, &'a str),
+    /// What the group of a parameter has: Megatron-core's FSDP keeps a dict for each.
+    GroupOf(&'a str),
     /// Anything else.
     Other,
 }
 
 const STATE: &str = "state.";
 const GROUPS: &str = "param_groups";
+const GROUP_OF: &str = "param_to_group_meta.";
 
 /// What people call an optimizer's dict, where nothing else says that it is one.
 const OPTIMIZERS: [&str; 8] = [
-    "optim", "optimizer", "optimizers", "optim_state", "optimizer_state", "optim_state_dict",
-    "optimizer_state_dict", "osd",
+    "optim",
+    "optimizer",
+    "optimizers",
+    "optim_state",
+    "optimizer_state",
+    "optim_state_dict",
+    "optimizer_state_dict",
+    "osd",
 ];
 
 /// What people call a model's dict.
@@ -55,11 +64,13 @@ impl Tree {
             .map(String::as_str)
             .filter(|name| tree.of_optimizer(name).is_none())
             .collect();
-        let params: BTreeSet<&str> =
-            names.iter().filter_map(|name| match tree.of_optimizer(name)? {
+        let params: BTreeSet<&str> = names
+            .iter()
+            .filter_map(|name| match tree.of_optimizer(name)? {
                 Part::State(_, param, _) => Some(param),
                 _ => None,
-            }).collect();
+            })
+            .collect();
         tree.model = model(folder, &rest, &params);
         tree
     }
@@ -72,7 +83,10 @@ impl Tree {
         let Some(prefix) = &self.model else { return Part::Other };
         match name.strip_prefix(prefix.as_str()) {
             // At the top there are other dicts beside the model's names.
-            Some(_) if prefix.is_empty() && folder.paths.get(name).is_some_and(|keys| keys.len() > 1) => {
+            Some(_)
+                if prefix.is_empty()
+                    && folder.paths.get(name).is_some_and(|keys| keys.len() > 1) =>
+            {
                 Part::Other
             }
             Some(name) => Part::Model(name),
@@ -83,10 +97,15 @@ impl Tree {
     fn of_optimizer<'a>(&self, name: &'a str) -> Option<Part<'a>> {
         for (index, prefix) in self.optimizers.iter().enumerate() {
             let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };
+            if let Some(param) = rest.strip_prefix(GROUP_OF) {
+                return Some(Part::GroupOf(param));
+            }
             if let Some(rest) = rest.strip_prefix(GROUPS) {
                 return Some(Part::Group(index, rest.strip_prefix('.').unwrap_or(rest)));
             }
-            if let Some((param, state)) = rest.strip_prefix(STATE).and_then(|rest| rest.rsplit_once('.')) {
+            if let Some((param, state)) =
+                rest.strip_prefix(STATE).and_then(|rest| rest.rsplit_once('.'))
+            {
                 return Some(Part::State(index, param, state));
             }
         }
@@ -114,7 +133,9 @@ fn optimizers(names: &[&str]) -> Vec<String> {
         found.extend(before(name, STATE).find(called));
     }
     // One below another is a parameter's name.
-    let inner = |one: &&str| found.iter().any(|other| other != one && one.starts_with(&format!("{other}{STATE}")));
+    let inner = |one: &&str| {
+        found.iter().any(|other| other != one && one.starts_with(&format!("{other}{STATE}")))
+    };
     found.iter().filter(|one| !inner(one)).map(|one| (*one).to_owned()).collect()
 }
 
@@ -132,7 +153,9 @@ fn model(folder: &Sharded, names: &[&str], params: &BTreeSet<&str>) -> Option<St
     // A folder without recorded keys says where the model is by the optimizer's names alone.
     if folder.paths.is_empty() {
         let first = params.iter().find(|param| param.parse::<u64>().is_err());
-        let ends = first.and_then(|param| names.iter().filter_map(|name| name.strip_suffix(*param)).min_by_key(|p| p.len()));
+        let ends = first.and_then(|param| {
+            names.iter().filter_map(|name| name.strip_suffix(*param)).min_by_key(|p| p.len())
+        });
         return (!names.is_empty()).then(|| ends.unwrap_or_default().to_owned());
     }
     let held = |prefix: &str| {
@@ -144,6 +167,7 @@ fn model(folder: &Sharded, names: &[&str], params: &BTreeSet<&str>) -> Option<St
     let best = counts.iter().max_by_key(|(prefix, count)| {
         (held(prefix), named(prefix), **count, std::cmp::Reverse(prefix.len()))
     })?;
-    let shorter = counts.keys().filter(|prefix| named(prefix) && best.0.starts_with(prefix.as_str()));
+    let shorter =
+        counts.keys().filter(|prefix| named(prefix) && best.0.starts_with(prefix.as_str()));
     Some(shorter.min_by_key(|prefix| prefix.len()).unwrap_or(best.0).clone())
 }

@@ -143,6 +143,7 @@ impl Carried {
         Carried {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             source: path.to_owned(),
+            slice: None,
             without: without.iter().map(owned).collect(),
         }
     }

@@ -7,6 +7,7 @@ use crate::named::unreadable;
 use crate::torch::{TorchFile, Value};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
+use std::io::Read;
 use std::path::Path;
 
 /// The file that it was in until core 0.19.
@@ -18,10 +19,14 @@ pub(super) const COMMON_STATE: &str = "common_state";
 /// The file that says how the tensors were saved.
 pub(super) const METADATA_JSON: &str = "metadata.json";
 
+/// `metadata.json` is a line.
+const LONGEST: u64 = 1 << 16;
+
 /// What says that tensors were saved in another way than in `.distcp` files.
 pub(crate) fn other_backend(root: &Path) -> Option<Problem> {
     let path = root.join(METADATA_JSON);
-    let text = std::fs::read(&path).ok()?;
+    let mut text = Vec::new();
+    std::fs::File::open(&path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
     let json: Json = serde_json::from_slice(&text).ok()?;
     let backend = json.get("sharded_backend")?.as_str().filter(|name| *name != "torch_dist")?;
     let message = format!("its tensors were saved as {backend:?}; this version reads `torch_dist`");
@@ -47,7 +52,8 @@ impl Common {
             let opened = TorchFile::open(&path).map_err(unreadable);
             return problem(opened, problems).map(|file| Common { file, own_file: true, bytes });
         }
-        let object = folder.objects.iter().find(|(name, _)| super::keys::object(name) == COMMON_STATE);
+        let object =
+            folder.objects.iter().find(|(name, _)| super::keys::object(name) == COMMON_STATE);
         let Some((_, object)) = object else {
             problems.push(
                 Problem::new(&path, "it is missing, and so is the object `common_state`: they hold the arguments of the run")
@@ -72,15 +78,15 @@ impl Common {
         let root = self.root();
         let args = root.get("args").and_then(|args| plain::object(&self.file, args));
         let mut args: Map<String, Json> = args.unwrap_or_default();
-        let version = root.get("checkpoint_version").map(|version| plain::json(&self.file, version));
+        let version =
+            root.get("checkpoint_version").map(|version| plain::json(&self.file, version));
         if let Some(version) = version {
             args.insert("checkpoint_version".to_owned(), version);
         }
         inventory.step = root.get("iteration").and_then(Value::as_u64);
         let optimizer = root.get("optimizer").map(|optimizer| plain::json(&self.file, optimizer));
-        let sharding = root
-            .at(&["content_metadata", "distrib_optim_sharding_type"])
-            .and_then(Value::as_str);
+        let sharding =
+            root.at(&["content_metadata", "distrib_optim_sharding_type"]).and_then(Value::as_str);
         inventory.kind = match sharding {
             Some(sharding) => format!("Megatron-core torch_dist, {sharding}"),
             None => "Megatron-core torch_dist".to_owned(),
@@ -96,7 +102,8 @@ impl Common {
                 bytes: self.bytes,
                 header_bytes: self.file.header_bytes_read,
             });
-            let carried = Carried { name: COMMON.to_owned(), source: path, without: Vec::new() };
+            let carried =
+                Carried { name: COMMON.to_owned(), source: path, slice: None, without: Vec::new() };
             inventory.carried.push(carried);
         }
     }

@@ -59,9 +59,7 @@ pub(super) fn object(name: &str) -> &str {
 
 /// Objects that are spoken of elsewhere.
 pub(super) fn is_known_object(name: &str) -> bool {
-    name == super::common::COMMON_STATE
-        || name.contains("._extra_state")
-        || matches!(key(name), Key::Bucket(_))
+    name == super::common::COMMON_STATE || matches!(key(name), Key::Bucket(_))
 }
 
 #[cfg(test)]
@@ -70,7 +68,10 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(key("decoder.final_layernorm.weight"), Key::Model("decoder.final_layernorm.weight"));
+        assert_eq!(
+            key("decoder.final_layernorm.weight"),
+            Key::Model("decoder.final_layernorm.weight")
+        );
         assert_eq!(key("optimizer.state.exp_avg.a.b"), Key::State("exp_avg", "a.b"));
         assert_eq!(key("optimizer.state.fp32_param.a.b"), Key::State("fp32", "a.b"));
         assert_eq!(key("chained_1.optimizer.state.param.a.b"), Key::State("fp32", "a.b"));

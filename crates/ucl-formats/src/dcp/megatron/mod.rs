@@ -32,7 +32,7 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
     inventory.framework = Framework::MegatronDist;
     let common = Common::read(folder, problems);
     let mut ignored: BTreeSet<&str> = BTreeSet::new();
-    let mut states = 0;
+    let (mut states, mut scales) = (0, 0);
     for (name, whole) in &folder.tensors {
         match key(name) {
             Key::Model(name) => inventory.tensors.push(Stored {
@@ -56,21 +56,35 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
                         role: Role::Trained,
                         data,
                     }),
-                    Err(why) => inventory.unread_states.push(tiles::refuse(folder, tensor, state, &why)),
+                    Err(why) => {
+                        inventory.unread_states.push(tiles::refuse(folder, tensor, state, &why))
+                    }
                 }
             }
-            Key::Bucket(_) | Key::Extra => {}
+            Key::Bucket(_) => {}
+            Key::Extra => scales += 1,
             Key::Other(name) => drop(ignored.insert(name)),
         }
     }
     roles(inventory, states > 0);
     inventory.unread_states.extend(buckets::refuse(folder));
-    let objects: BTreeSet<&str> = folder.objects.keys().map(|name| keys::object(name)).collect();
-    ignored.extend(objects.into_iter().filter(|name| !keys::is_known_object(name)));
-    if !ignored.is_empty() {
-        let names: Vec<_> = ignored.into_iter().collect();
-        let all = listed(&names, ", ");
-        inventory.notes.push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
+    let objects = folder.objects.keys().map(String::as_str);
+    let (extra, objects): (Vec<&str>, Vec<&str>) = objects
+        .filter(|name| !keys::is_known_object(keys::object(name)))
+        .partition(|name| matches!(key(name), Key::Extra));
+    let (carried, left) = folder.carried(ignored.into_iter().chain(objects));
+    inventory.carried.extend(carried);
+    if !left.is_empty() {
+        let all = listed(&left, ", ");
+        inventory
+            .notes
+            .push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
+    }
+    scales += extra.len();
+    if scales > 0 {
+        inventory.notes.push(format!(
+            "Left out: {scales} entries `_extra_state` of Transformer Engine, which hold scaling factors of fp8 or nothing."
+        ));
     }
     match common {
         Some(common) => common.tell(inventory),

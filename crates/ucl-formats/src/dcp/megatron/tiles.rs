@@ -51,10 +51,15 @@ fn split(chunk: &Chunk, tile: &[u64], size: u64, boxes: &mut Vec<Chunk>) -> Resu
         return Err("a chunk of it has no dims".to_owned());
     };
     if one.iter().any(|extent| *extent != 1) {
-        return Err(format!("a chunk of it, {:?} at {:?}, is of several tiles", chunk.shape, chunk.offsets));
+        return Err(format!(
+            "a chunk of it, {:?} at {:?}, is of several tiles",
+            chunk.shape, chunk.offsets
+        ));
     }
-    let step = u64::try_from(*stride).map_err(|_| "a chunk of it has a negative stride".to_owned())?;
-    let strides: Vec<i64> = row_major(tile).iter().map(|inner| inner.wrapping_mul(*stride)).collect();
+    let step =
+        u64::try_from(*stride).map_err(|_| "a chunk of it has a negative stride".to_owned())?;
+    let strides: Vec<i64> =
+        row_major(tile).iter().map(|inner| inner.wrapping_mul(*stride)).collect();
     for part in flat::boxes(tile, *lo, lo.saturating_add(*len)) {
         let offsets = place.iter().zip(tile).zip(&part.offsets);
         boxes.push(Chunk {
