@@ -5,6 +5,7 @@
 mod beside;
 mod blocks;
 mod consolidated;
+mod dcp;
 mod derived;
 mod dschat;
 mod example;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod damage;
+mod dcp;
 mod gather;
 mod partitioned;
 mod plain;

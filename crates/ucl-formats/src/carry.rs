@@ -18,6 +18,7 @@ impl Carried {
         Carried {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             source: path.to_owned(),
+            slice: None,
             without: without.iter().map(owned).collect(),
         }
     }
@@ -32,6 +33,9 @@ impl Carried {
 /// If the file can't be read, is damaged, or what is left is larger than 4 GiB.
 pub fn carried_bytes(carried: &Carried) -> Result<Vec<u8>, Problem> {
     let path = &carried.source;
+    if let Some((offset, len)) = carried.slice {
+        return slice(path, offset, len);
+    }
     if carried.without.is_empty() {
         let unread = |error| Problem::new(path, format!("it can't be read: {error}"));
         let bytes = fs::metadata(path).map_err(unread)?.len();
@@ -44,6 +48,23 @@ pub fn carried_bytes(carried: &Carried) -> Result<Vec<u8>, Problem> {
     }
     let stem = Path::new(&carried.name).file_stem().unwrap_or_default().to_string_lossy();
     write(&file, &file.value, &stem)
+}
+
+/// A part of a file, which is a torch file by itself: an object of a sharded save.
+fn slice(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>, Problem> {
+    within(path, len)?;
+    let unread = |error: std::io::Error| {
+        let what = format!("the {len} bytes at {offset} that go along can't be read: {error}");
+        Problem::new(path, what).help("The file is cut short or of another save.")
+    };
+    let file = File::open(path).map_err(unread)?;
+    let bytes = file.metadata().map_err(unread)?.len();
+    if offset.checked_add(len).is_none_or(|end| end > bytes) {
+        return Err(unread(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    let mut held = vec![0; len as usize];
+    file.read_exact_at(&mut held, offset).map_err(unread)?;
+    Ok(held)
 }
 
 /// Writes a pickle with the storages of `file` that it refers to.

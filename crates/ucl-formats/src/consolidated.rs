@@ -215,7 +215,7 @@ pub(crate) fn describe(survey: &mut Survey) {
         Ok(params) => {
             survey.inventory.documents.insert("params".to_owned(), flat(params));
             let (name, without) = (PARAMS.to_owned(), Vec::new());
-            survey.inventory.carried.push(Carried { name, source: path, without });
+            survey.inventory.carried.push(Carried { name, source: path, slice: None, without });
         }
         Err(problem) => {
             survey.problems.push(problem.help("Move it away if it is not the model's."));

@@ -256,6 +256,8 @@ pub struct Carried {
     pub name: String,
     /// The file that it comes from.
     pub source: PathBuf,
+    /// The bytes of that file that it is, `(first, how many)`; all if `None`.
+    pub slice: Option<(u64, u64)>,
     /// Paths of keys that are left out because they were converted.
     pub without: Vec<Vec<String>>,
 }

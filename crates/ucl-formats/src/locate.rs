@@ -7,10 +7,10 @@ mod pointer;
 mod sniff;
 
 use crate::consolidated::{is_consolidated, rank_files, rank_of};
-use crate::deepspeed;
 use crate::fsdp;
 use crate::inventory::Problem;
 use crate::universal::MANIFEST;
+use crate::{dcp, deepspeed};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +153,10 @@ fn direct(path: &Path) -> Result<Option<Kind>, Problem> {
         Kind::DeepSpeedUniversal
     } else if names.iter().any(|name| is_megatron_rank(path, name)) {
         Kind::Megatron
-    } else if has(".metadata") || has("common.pt") {
+    } else if has(".metadata")
+        || has("common.pt")
+        || names.iter().any(|name| name.ends_with(".distcp") || dcp::is_shard(name))
+    {
         Kind::TorchDistributed
     } else {
         return Ok(None);

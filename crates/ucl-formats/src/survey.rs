@@ -79,15 +79,6 @@ fn not_taken(others: &[String]) -> Option<String> {
     (!others.is_empty()).then(said)
 }
 
-/// A kind that is known and not read yet.
-pub(crate) fn unread(root: &Path, what: &str, help: &str) -> Survey {
-    let problem = Problem::new(root, format!("this version can't read {what}")).help(help);
-    let mut survey = Survey { problems: vec![problem], ..Survey::default() };
-    survey.inventory.root = root.to_owned();
-    survey.inventory.kind = what.to_owned();
-    survey
-}
-
 /// Reads the `config.json` that goes with a checkpoint.
 fn configure(located: &Located, survey: &mut Survey) {
     let Some(path) = &located.config else { return };

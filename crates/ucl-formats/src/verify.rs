@@ -1,8 +1,9 @@
 //! What can be checked of a checkpoint by reading all of it: CRCs of torch storages, and that a
 //! universal folder holds what its manifest says and nothing else.
 
+use crate::dcp;
 use crate::inventory::Problem;
-use crate::torch::TorchFile;
+use crate::torch::{TorchError, TorchFile};
 use crate::universal::{MANIFEST, Manifest};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -29,12 +30,27 @@ const CHUNK: usize = 1 << 20;
 /// # Errors
 /// The file is no torch file, or cannot be read.
 pub fn storages(path: &Path, read: &mut dyn FnMut(u64)) -> Result<Storages, Problem> {
-    let torch =
-        TorchFile::open(path).map_err(|error| Problem::new(path, error.kind.to_string()))?;
+    let wrong = |error: TorchError| Problem::new(path, error.kind.to_string());
+    let mut found = Storages::default();
+    let Some(items) = dcp::items_of(path) else {
+        of_one(path, &TorchFile::open(path).map_err(wrong)?, read, &mut found)?;
+        return Ok(found);
+    };
+    for (offset, len) in items? {
+        of_one(path, &TorchFile::open_slice(path, offset, len).map_err(wrong)?, read, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn of_one(
+    path: &Path,
+    torch: &TorchFile,
+    read: &mut dyn FnMut(u64),
+    found: &mut Storages,
+) -> Result<(), Problem> {
     let unread = |error: io::Error| Problem::new(path, format!("it can't be read: {error}."));
     let file = File::open(path).map_err(unread)?;
     let mut buffer = vec![0; CHUNK];
-    let mut found = Storages::default();
     for (key, storage) in &torch.storages {
         if storage.crc32.is_none() {
             found.unverified += 1;
@@ -53,7 +69,7 @@ pub fn storages(path: &Path, read: &mut dyn FnMut(u64)) -> Result<Storages, Prob
             Err(problem) => found.wrong.push(format!("storage {key:?}: {problem}")),
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Files of a universal folder that its manifest does not name, sorted.

@@ -220,12 +220,13 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
         return false;
     }
     let family = |name: &str| view.name == name || view.ancestors.iter().any(|a| a == name);
+    let sharded = family("torch-dist") || family("torch-dist-numbered");
     let framework = match inventory.framework {
         Framework::MegatronDeepSpeed => family("deepspeed"),
         Framework::Megatron => {
-            (family("megatron") || family("mcore")) && !family("torch-dist") && !family("deepspeed")
+            (family("megatron") || family("mcore")) && !sharded && !family("deepspeed")
         }
-        Framework::MegatronDist => family("torch-dist"),
+        Framework::MegatronDist => sharded,
         Framework::DeepSpeed | Framework::HuggingFace | Framework::TorchDistributed => {
             !family("megatron") && !family("mcore")
         }

@@ -136,6 +136,8 @@ impl Plan<'_> {
         if self.target.states == States::All {
             self.left_by_merging(&mut lossy);
         }
+        let unread = self.bound.inventory.unread.iter();
+        lossy.extend(unread.map(|problem| format!("optimizer states are left out: {problem}")));
         let merged = self.count_roles(|role| matches!(role, PieceRole::Average(_)));
         if merged > 0 {
             lossy.push(format!("{merged} pieces are averaged with their replicas"));

@@ -5,4 +5,5 @@ pub mod llama;
 pub mod megatron;
 pub mod pt;
 pub mod run;
+pub mod sharded;
 pub mod whole;

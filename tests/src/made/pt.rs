@@ -72,7 +72,12 @@ impl Pt {
     }
 
     /// Writes the file.
-    pub fn save(mut self, root: NodeId, path: &Path) {
+    pub fn save(self, root: NodeId, path: &Path) {
+        fs::write(path, self.bytes(root)).expect("written");
+    }
+
+    /// The bytes of the file.
+    pub fn bytes(mut self, root: NodeId) -> Vec<u8> {
         self.pickle.set_root(root);
         let lens =
             self.storages.iter().enumerate().map(|(key, s)| (key.to_string(), s.len() as u64));
@@ -87,7 +92,7 @@ impl Pt {
         for (offset, chunk) in layout.chunks(&crcs) {
             bytes[offset as usize..][..chunk.len()].copy_from_slice(&chunk);
         }
-        fs::write(path, bytes).expect("written");
+        bytes
     }
 }
 

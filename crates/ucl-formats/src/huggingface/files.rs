@@ -66,7 +66,12 @@ pub fn model_files(folder: &Path) -> Vec<Carried> {
         names.retain(|name| !name.ends_with(".py"));
     }
     names.sort();
-    let carried = |name: String| Carried { source: folder.join(&name), name, without: Vec::new() };
+    let carried = |name: String| Carried {
+        source: folder.join(&name),
+        name,
+        slice: None,
+        without: Vec::new(),
+    };
     names.into_iter().map(carried).collect()
 }
 

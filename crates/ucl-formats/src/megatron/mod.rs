@@ -55,6 +55,7 @@ fn carried(step: &Step<'_>) -> Vec<Carried> {
         let name = rank.path.file_name().unwrap_or_default();
         Carried {
             name: format!("{}/{}", folder.to_string_lossy(), name.to_string_lossy()),
+            slice: None,
             source: rank.path.clone(),
             without: rank.content.taken.clone(),
         }

@@ -45,15 +45,21 @@ pub struct Tensor {
 /// Says what is wrong with the header: too long for the file, not JSON, a name twice, a type that is
 /// not known, tensors that do not tile the data.
 pub fn read_header(path: &Path) -> Result<Header, Problem> {
+    read_header_at(path, 0)
+}
+
+/// As [`read_header`], of the safetensors that begin at a byte of a file and end with it.
+pub(crate) fn read_header_at(path: &Path, start: u64) -> Result<Header, Problem> {
     let damaged = |message: String| Problem::new(path, message);
     let unread = |error: std::io::Error| damaged(format!("it can't be read: {error}"));
     let file = File::open(path).map_err(unread)?;
-    let bytes = file.metadata().map_err(unread)?.len();
+    let whole = file.metadata().map_err(unread)?.len();
+    let bytes = whole.saturating_sub(start);
     let mut length = [0; 8];
     if bytes < 8 {
         return Err(damaged(format!("a safetensors file has at least 8 bytes, this one {bytes}")));
     }
-    file.read_exact_at(&mut length, 0).map_err(unread)?;
+    file.read_exact_at(&mut length, start).map_err(unread)?;
     let length = u64::from_le_bytes(length);
     if length > bytes - 8 || length > MAX_HEADER {
         return Err(damaged(format!(
@@ -62,14 +68,14 @@ pub fn read_header(path: &Path) -> Result<Header, Problem> {
         )));
     }
     let mut text = vec![0; length as usize];
-    file.read_exact_at(&mut text, 8).map_err(unread)?;
+    file.read_exact_at(&mut text, start + 8).map_err(unread)?;
     let raw: Raw = serde_json::from_slice(&text)
         .map_err(|error| damaged(format!("its header can't be understood: {error}")))?;
-    let data = 8 + length;
-    let tensors = checked(&raw, bytes - data).map_err(damaged)?;
+    let data = start + 8 + length;
+    let tensors = checked(&raw, whole - data).map_err(damaged)?;
     let at_data = |tensor: Tensor| Tensor { offset: data + tensor.offset, ..tensor };
     let tensors = tensors.into_iter().map(at_data).collect();
-    Ok(Header { metadata: raw.metadata, tensors, data, bytes })
+    Ok(Header { metadata: raw.metadata, tensors, data, bytes: whole })
 }
 
 /// The header as it stands, in its order.

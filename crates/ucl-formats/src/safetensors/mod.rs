@@ -5,6 +5,7 @@
 mod header;
 mod layout;
 
+pub(crate) use header::read_header_at;
 pub use header::{Header, Tensor, read_header};
 pub use layout::{Layout, Unwritable, layout, reference_layout};
 

@@ -1,5 +1,6 @@
 //! Opening a torch file: what form it has, and what it holds.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -46,6 +47,19 @@ impl TorchFile {
     /// As [`TorchFile::open`], or if the slice leaves the file.
     pub fn open_slice(path: &Path, offset: u64, len: u64) -> Result<TorchFile, TorchError> {
         TorchFile::read(path, Source::open(path, Some((offset, len))))
+    }
+
+    /// As [`TorchFile::open_slice`], of a file of `file_len` bytes that is open: one of many slices.
+    ///
+    /// # Errors
+    /// As [`TorchFile::open_slice`].
+    pub fn open_slice_of(
+        file: &File,
+        (path, file_len): (&Path, u64),
+        offset: u64,
+        len: u64,
+    ) -> Result<TorchFile, TorchError> {
+        TorchFile::read(path, Source::of(file, file_len, offset, len))
     }
 
     /// Opens a torch file in memory. The path is for messages only.

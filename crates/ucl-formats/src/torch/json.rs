@@ -4,6 +4,7 @@ use super::{Node, Tensor, TorchFile, Value};
 use serde_json::{Map, Number, Value as Json};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use ucl_tensor::DType;
 
 /// Values nested deeper are left out.
@@ -94,12 +95,17 @@ pub(crate) fn scalar(file: &TorchFile, tensor: &Tensor) -> Option<Json> {
         return None;
     }
     let extent = file.extent(tensor).ok()?;
+    number(&file.path, extent.file_offset, extent.dtype)
+}
+
+/// One element of a file.
+pub(crate) fn number(path: &Path, offset: u64, dtype: DType) -> Option<Json> {
     let mut bytes = [0; 8];
-    let size = extent.dtype.size_bytes() as usize;
+    let size = dtype.size_bytes() as usize;
     let held = bytes.get_mut(..size)?;
-    File::open(&file.path).ok()?.read_exact_at(held, extent.file_offset).ok()?;
+    File::open(path).ok()?.read_exact_at(held, offset).ok()?;
     let low = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    Some(match extent.dtype {
+    Some(match dtype {
         DType::F64 => float(f64::from_le_bytes(bytes)),
         DType::F32 => float(f32::from_bits(low).into()),
         DType::BF16 => float(f32::from_bits(low << 16).into()),

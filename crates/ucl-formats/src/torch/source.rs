@@ -18,6 +18,7 @@ pub(super) struct Source<'a> {
 
 enum Backing<'a> {
     File(File),
+    Opened(&'a File),
     Bytes(&'a [u8]),
 }
 
@@ -34,10 +35,19 @@ impl<'a> Source<'a> {
         let file = File::open(path)?;
         let file_len = file.metadata()?.len();
         let (base, len) = window.unwrap_or((0, file_len));
-        if base.checked_add(len).is_none_or(|end| end > file_len) {
-            return Err(TorchErrorKind::OutsideFile { offset: base, len, file_len });
-        }
+        within(base, len, file_len)?;
         Ok(Source { backing: Backing::File(file), base, len, bytes_read: Cell::new(0) })
+    }
+
+    /// A window of a file that is open, of `file_len` bytes.
+    pub(super) fn of(
+        file: &'a File,
+        file_len: u64,
+        base: u64,
+        len: u64,
+    ) -> Result<Source<'a>, TorchErrorKind> {
+        within(base, len, file_len)?;
+        Ok(Source { backing: Backing::Opened(file), base, len, bytes_read: Cell::new(0) })
     }
 
     pub(super) fn bytes(bytes: &'a [u8]) -> Source<'a> {
@@ -72,6 +82,13 @@ impl<'a> Source<'a> {
     }
 }
 
+fn within(offset: u64, len: u64, file_len: u64) -> Result<(), TorchErrorKind> {
+    match offset.checked_add(len) {
+        Some(end) if end <= file_len => Ok(()),
+        _ => Err(TorchErrorKind::OutsideFile { offset, len, file_len }),
+    }
+}
+
 impl rawzip::ReaderAt for Source<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -80,17 +97,20 @@ impl rawzip::ReaderAt for Source<'_> {
             return Ok(0);
         }
         let buffer = &mut buffer[..wanted];
+        let file = match &self.backing {
+            Backing::Bytes(bytes) => {
+                let start = offset as usize;
+                buffer.copy_from_slice(&bytes[start..start + wanted]);
+                self.bytes_read.set(self.bytes_read.get() + wanted as u64);
+                return Ok(wanted);
+            }
+            Backing::File(file) => file,
+            Backing::Opened(file) => *file,
+        };
         let count = loop {
-            match &self.backing {
-                Backing::Bytes(bytes) => {
-                    let start = offset as usize;
-                    buffer.copy_from_slice(&bytes[start..start + wanted]);
-                    break wanted;
-                }
-                Backing::File(file) => match file.read_at(buffer, self.base + offset) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other?,
-                },
+            match file.read_at(buffer, self.base + offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
             }
         };
         self.bytes_read.set(self.bytes_read.get() + count as u64);

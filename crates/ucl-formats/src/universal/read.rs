@@ -206,7 +206,12 @@ fn extra(root: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) -> Vec<C
             let message = "the manifest names it, but it is missing";
             problems.push(Problem::new(source, message).help(AGAIN));
         } else {
-            carried.push(Carried { name: name.to_owned(), source, without: Vec::new() });
+            carried.push(Carried {
+                name: name.to_owned(),
+                source,
+                slice: None,
+                without: Vec::new(),
+            });
         }
     }
     carried

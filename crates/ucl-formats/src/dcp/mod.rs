@@ -1,0 +1,75 @@
+//! Sharded saves of PyTorch (DCP) and of Megatron-core (`torch_dist`), which is built on them.
+//!
+//! `.metadata` lists whole tensors and their chunks; the chunks are items of `__{rank}_{n}.distcp`
+//! files. Reading goes: [`metadata`] (the lists), [`items`] (where the elements of each chunk lie),
+//! [`grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
+//! wrote it, [`tree`] and [`states`] or [`megatron`].
+
+mod flat;
+mod folder;
+mod grid;
+mod huggingface;
+mod items;
+mod megatron;
+mod metadata;
+mod optimizer;
+mod states;
+mod tree;
+
+use crate::inventory::{Framework, Inventory, Problem, Survey};
+use std::path::Path;
+
+pub(crate) use folder::Sharded;
+pub(crate) use huggingface::is_shard;
+pub(crate) use items::items_of;
+pub(crate) use states::collect;
+
+/// Reads the headers of all files of a sharded save.
+pub(crate) fn survey(root: &Path) -> Survey {
+    let mut inventory = Inventory { root: root.to_owned(), ..Inventory::default() };
+    let megatron = megatron::is_megatron(root);
+    inventory.framework =
+        if megatron { Framework::MegatronDist } else { Framework::TorchDistributed };
+    let mut problems = Vec::new();
+    let shards = huggingface::shards(root);
+    if !shards.is_empty() && !root.join(metadata::METADATA).is_file() {
+        inventory.kind = format!("PyTorch DCP, safetensors in {} files", shards.len());
+        huggingface::survey(&shards, &mut inventory, &mut problems);
+        return Survey { inventory, problems };
+    }
+    if let Some(problem) = unfinished(root) {
+        inventory.kind = if megatron { "Megatron-core" } else { "PyTorch DCP" }.to_owned();
+        problems.push(problem);
+        return Survey { inventory, problems };
+    }
+    let Some(folder) = Sharded::read_all(&[root], &mut inventory.files, &mut problems) else {
+        inventory.kind =
+            if megatron { "Megatron-core torch_dist" } else { "PyTorch DCP" }.to_owned();
+        return Survey { inventory, problems };
+    };
+    if megatron || megatron::holds_megatron(&folder) {
+        megatron::survey(&folder, &mut inventory, &mut problems);
+    } else {
+        let files = inventory.files.len().saturating_sub(1);
+        inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
+        let plural = if files == 1 { "" } else { "s" };
+        inventory.kind = format!("PyTorch DCP, {files} file{plural}");
+    }
+    Survey { inventory, problems }
+}
+
+/// `.metadata` is written last.
+fn unfinished(root: &Path) -> Option<Problem> {
+    if root.join(metadata::METADATA).is_file() {
+        return None;
+    }
+    if let Some(problem) = megatron::other_backend(root) {
+        return Some(problem);
+    }
+    let message = "there is no .metadata, which is written last: the save was not finished, or the file \
+                   was not copied (its name begins with a dot)";
+    Some(
+        Problem::new(root, message)
+            .help("Copy the folder with all its files, or give another step."),
+    )
+}
