@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod damage;
+mod experts;
 mod gather;
 mod plain;
 mod universal;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 14] = [
+const WHOLE: [&str; 26] = [
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",
@@ -28,6 +29,18 @@ const WHOLE: [&str; 14] = [
     "ds-z1-sgd-dp2-fp32",
     "ds-z2-adagrad-dp2-fp32",
     "ds-z2-roundrobin-dp3-bf16",
+    "dsmoe-ep2-z1-fp32",
+    "moe-z0-ep2-dp2-fp32",
+    "moe-z1-ep2-dp4-fp32",
+    "moe-z1-residual-dp2-fp32",
+    "moe-z2-data-first-dp4-bf16",
+    "moe-z1-pp2-ep2-dp2-fp32",
+    "autoep-z1-ep2-dp4-indexed",
+    "ds-z0-dp2-bf16",
+    "ds-z0-dp2-fp32",
+    "ds-z1-elastic-dp2-fp32",
+    "ds-z2-elastic-dp3-bf16",
+    "ds-z1-muon-dp2-bf16",
 ];
 
 /// Fixtures with tensor ranks.

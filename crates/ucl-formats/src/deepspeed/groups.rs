@@ -1,7 +1,7 @@
 //! The optimizer's parameter groups: what all ranks agree on.
 
 use super::agree::{MIXED, name_of};
-use super::model::ModelFile;
+use super::laid::Laid;
 use super::open::Opened;
 use super::shard::Shard;
 use crate::inventory::{Group, Optimizer, Problem};
@@ -16,22 +16,17 @@ type Shards = [((u64, u64), Opened<Shard>)];
 
 /// Makes one optimizer out of all shards; nothing if there are none.
 pub(super) fn optimizer(
-    models: &[(u64, Opened<ModelFile>)],
+    laid: &[Laid<'_>],
     shards: &Shards,
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Optimizer> {
     let count = shards.iter().map(|(_, shard)| shard.content.groups.len()).max()?;
-    let groups = (0..count).map(|index| group(models, shards, index, problems)).collect();
+    let groups = (0..count).map(|index| group(laid, shards, index, problems)).collect();
     Some(Optimizer { name: Some(name.to_owned()), groups })
 }
 
-fn group(
-    models: &[(u64, Opened<ModelFile>)],
-    shards: &Shards,
-    index: usize,
-    problems: &mut Vec<Problem>,
-) -> Group {
+fn group(laid: &[Laid<'_>], shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> Group {
     let ranks = shards.iter().filter_map(|(_, shard)| {
         Some((shard.path.as_path(), &shard.content.groups.get(index)?.hyper))
     });
@@ -45,8 +40,8 @@ fn group(
             hyper.insert(format!("state.{name}"), value);
         }
     }
-    let shapes = models.iter().filter_map(|(_, model)| model.content.shapes.as_ref()?.get(index));
-    let params: IndexSet<_> = shapes.flatten().map(|(name, _)| name.clone()).collect();
+    let params = laid.iter().filter(|group| group.index == index).flat_map(|group| &group.params);
+    let params: IndexSet<_> = params.map(|param| param.name.clone()).collect();
     Group { hyper, step, steps: IndexMap::new(), params: params.into_iter().collect() }
 }
 

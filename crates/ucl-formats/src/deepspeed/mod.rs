@@ -9,8 +9,10 @@
 //! `round_robin_gradients` they name other parameters than the ones that are there.
 
 mod agree;
+mod experts;
 mod flat;
 mod groups;
+mod laid;
 mod mesh;
 mod model;
 mod names;
@@ -24,10 +26,12 @@ mod synth;
 #[cfg(test)]
 mod tests;
 pub(crate) mod universal;
+mod unsharded;
 mod weights;
 pub mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
+use experts::Experts;
 use mesh::Step;
 use model::ModelFile;
 use names::{Files, RankFile};
@@ -35,6 +39,8 @@ use open::{Opened, open_all};
 use shard::Shard;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use unsharded::Whole;
+use weights::Read;
 
 /// Whether a name is one that DeepSpeed's engine gives to a rank's file.
 pub fn is_rank_file(name: &str) -> bool {
@@ -57,6 +63,8 @@ pub fn survey(root: &Path) -> Survey {
         open_all(&listed(&files.models), &mut inventory, &mut problems, ModelFile::read);
     let layers =
         open_all(&listed(&files.layers), &mut inventory, &mut problems, ModelFile::read_layer);
+    let mut of_experts =
+        open_all(&listed(&files.experts), &mut inventory, &mut problems, ModelFile::read_layer);
     let mut shards = open_all(&listed(&files.shards), &mut inventory, &mut problems, Shard::read);
     if shards.iter().any(|(_, shard)| shard.content.stage == Some(3)) {
         let (kind, problem) = stage3(root);
@@ -69,12 +77,27 @@ pub fn survey(root: &Path) -> Survey {
     // Files of surplus ranks are named; they belong to nothing.
     models.retain(|(mp, _)| *mp < degrees.pp * degrees.tp);
     shards.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
+    let wholes = open_all(
+        &listed(&files.expert_optimizers),
+        &mut inventory,
+        &mut problems,
+        |file, problems| Whole::read(file, file.value.root().get("optimizer")?, problems),
+    );
+    of_experts.retain(|(file, _)| file.mp < degrees.pp * degrees.tp);
     let step = Step { root, files: &files, models: &models, shards: &shards };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
-    weights::collect(&models, &layers, degrees, &mut inventory, &mut problems);
-    states::collect(&models, &shards, degrees, &mut inventory, &mut problems);
-    inventory.optimizer = groups::optimizer(&models, &shards, &optimizer, &mut problems);
+    let experts = Experts::of(&of_experts, &step, degrees, &mut problems);
+    let laid = laid::lay(&models, &shards, &experts, degrees, &mut problems);
+    story::spread(&laid, &mut inventory);
+    let read = Read { models: &models, layers: &layers, files: &of_experts, experts: &experts };
+    weights::collect(&laid, &read, degrees, &mut inventory, &mut problems);
+    states::collect(&laid, &shards, &mut inventory, &mut problems);
+    inventory.optimizer = groups::optimizer(&laid, &shards, &optimizer, &mut problems);
+    if inventory.optimizer.is_none() && layers.is_empty() {
+        let sources = unsharded::sources(&models, &wholes, &of_experts, &experts, degrees);
+        inventory.optimizer = unsharded::collect(&sources, &mut inventory, &mut problems);
+    }
     story::steps(&step, &mut inventory, &mut problems);
     inventory.carried = carried(&models, &shards);
     Survey { inventory, problems }
@@ -89,15 +112,6 @@ fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     let mut problems = Vec::new();
     if !files.stage3.is_empty() {
         problems.push(stage3(root));
-    }
-    if let Some(first) = files.experts.first() {
-        let problem = Problem::new(
-            first,
-            "this version can't read DeepSpeed's mixture of experts, which keeps each expert in a \
-             file of its own",
-        )
-        .help("A state dict that the training gathers and saves with torch can be read.");
-        problems.push(("DeepSpeed, mixture of experts", problem));
     }
     if files.offloaded {
         let problem = Problem::new(
@@ -118,14 +132,27 @@ fn stage3(root: &Path) -> (&'static str, Problem) {
     ("DeepSpeed ZeRO-3", Problem::new(root, message).help(help))
 }
 
+/// Where a model file has what was converted; the optimizer's only without ZeRO.
+const WHOLE: [&[&str]; 6] = [
+    &["module"],
+    &["frozen_param_fragments"],
+    &["optimizer", "state"],
+    &["optimizer", "optimizer_state_dict", "state"],
+    &["optimizer", "fp32_groups"],
+    &["optimizer", "fp32_groups_flat"],
+];
+
 /// What goes along as it is: schedulers, random states, arguments, whatever a script put in.
 fn carried(
     models: &[(u64, Opened<ModelFile>)],
     shards: &[((u64, u64), Opened<Shard>)],
 ) -> Vec<Carried> {
-    let models = models
-        .iter()
-        .map(|(_, model)| Carried::of(&model.path, &[&["module"], &["frozen_param_fragments"]]));
+    let models = models.iter().map(|(_, model)| {
+        Carried::of(
+            &model.path,
+            if model.content.optimizer.is_some() { &WHOLE[..] } else { &WHOLE[..2] },
+        )
+    });
     let first = shards.iter().filter(|((_, dp), _)| *dp == 0);
     let shards = first.map(|(_, shard)| {
         let states = ["optimizer_state_dict", "base_optimizer_state", "state"];

@@ -2,52 +2,53 @@
 
 use super::agree::{MIXED, name_of};
 use super::flat::{Flat, Part, Slot};
-use super::mesh::Degrees;
-use super::model::{ModelFile, Shapes};
+use super::laid::{Laid, Param};
 use super::open::Opened;
 use super::shard::Shard;
-use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Stored};
+use crate::inventory::{Buffer, Data, FileId, Inventory, Problem, Role, Run, Stored};
 use crate::torch::TensorExtent;
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
+use ucl_tensor::DType;
 
-/// The shards of one `mp` rank by data rank; nothing where one is missing or can't be read.
+/// The shards that have a part of a group, in order; nothing where one is missing or can't be read.
 type Row<'a> = Vec<Option<&'a Opened<Shard>>>;
 
 /// Puts the states of all shards into the inventory.
 pub(super) fn collect(
-    models: &[(u64, Opened<ModelFile>)],
+    laid: &[Laid<'_>],
     shards: &[((u64, u64), Opened<Shard>)],
-    degrees: Degrees,
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
     let mut states: IndexSet<String> = IndexSet::from(["fp32".to_owned()]);
     let parts = shards.iter().flat_map(|(_, shard)| &shard.content.groups);
     states.extend(parts.flat_map(|part| part.flat.keys().cloned()));
-    let by_rank: HashMap<_, _> = shards.iter().map(|(key, shard)| (*key, shard)).collect();
+    let mut expected: HashMap<u64, usize> = HashMap::new();
+    for group in laid {
+        expected.insert(group.mp, group.model.content.shapes.as_ref().map_or(0, Vec::len));
+    }
+    let mut by_rank: HashMap<(u64, u64), &Opened<Shard>> = HashMap::new();
+    for ((mp, dp), shard) in shards {
+        let fits = expected.get(mp).is_none_or(|count| of_groups(shard, *count, problems));
+        if fits {
+            by_rank.insert((*mp, *dp), shard);
+        }
+    }
+    let there: HashSet<u64> = shards.iter().map(|((mp, _), _)| *mp).collect();
     let mut found: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
-    for (mp, model) in models {
-        let Some(shapes) = &model.content.shapes else { continue };
-        let mut row: Row<'_> = (0..degrees.dp).map(|dp| by_rank.get(&(*mp, dp)).copied()).collect();
-        if row.iter().all(Option::is_none) {
-            continue;
-        }
-        for shard in row.iter_mut() {
-            *shard = shard.filter(|shard| of_groups(shard, shapes.len(), problems));
-        }
-        let mut swapped = HashSet::new();
-        for (index, shapes) in shapes.iter().enumerate() {
-            let group = Group { index, shapes, row: &row, at: degrees.at(*mp), model };
-            let Some(flat) = group.lay_out(degrees.dp, problems) else { continue };
-            group.whose(&flat, &mut swapped, problems);
-            let before = problems.len();
-            for (state, found) in states.iter().zip(&mut found) {
-                group.state(state, &flat, found, inventory, problems);
-                // What is wrong with one state is wrong with all.
-                if problems.len() > before {
-                    break;
-                }
+    let mut swapped = HashSet::new();
+    for laid in laid.iter().filter(|laid| there.contains(&laid.mp)) {
+        let row = laid.ranks.iter().map(|rank| by_rank.get(rank).copied()).collect();
+        let group = Group { laid, row };
+        let Some(flat) = group.lay_out(problems) else { continue };
+        group.whose(&flat, &mut swapped, problems);
+        let before = problems.len();
+        for (state, found) in states.iter().zip(&mut found) {
+            group.state(state, &flat, found, inventory, problems);
+            // What is wrong with one state is wrong with all.
+            if problems.len() > before {
+                break;
             }
         }
     }
@@ -64,29 +65,25 @@ fn of_groups(shard: &Opened<Shard>, expected: usize, problems: &mut Vec<Problem>
     found == expected
 }
 
-/// A parameter group on one `mp` rank.
+/// A parameter group with its parts.
 struct Group<'a> {
-    index: usize,
-    shapes: &'a Shapes,
-    row: &'a Row<'a>,
-    at: Mesh,
-    model: &'a Opened<ModelFile>,
+    laid: &'a Laid<'a>,
+    row: Row<'a>,
 }
 
 impl Group<'_> {
-    fn lay_out(&self, ranks: u64, problems: &mut Vec<Problem>) -> Option<Flat> {
+    fn lay_out(&self, problems: &mut Vec<Problem>) -> Option<Flat> {
         let gaps = self.gaps(problems)?;
-        let mut slots = Vec::with_capacity(self.shapes.len());
-        for (index, (_, shape)) in self.shapes.iter().enumerate() {
-            let numel = shape.iter().try_fold(1u64, |numel, size| numel.checked_mul(*size));
+        let mut slots = Vec::with_capacity(self.laid.params.len());
+        for (index, param) in self.laid.params.iter().enumerate() {
             let gap = gaps.map_or(0, |gaps| gaps[index]);
-            slots.push(numel.map(|numel| Slot { numel, gap }));
+            slots.push(param.numel().map(|numel| Slot { numel, gap }));
         }
         let slots: Option<Vec<_>> = slots.into_iter().collect();
-        let flat = slots.and_then(|slots| Flat::new(&slots, ranks));
+        let flat = slots.and_then(|slots| Flat::new(&slots, self.row.len() as u64));
         if flat.is_none() {
-            let message = format!("the shapes of group {} have too many elements", self.index);
-            problems.push(Problem::new(&self.model.path, message));
+            let message = format!("the shapes of group {} have too many elements", self.laid.index);
+            problems.push(Problem::new(&self.laid.model.path, message));
         }
         flat
     }
@@ -95,18 +92,20 @@ impl Group<'_> {
     fn gaps(&self, problems: &mut Vec<Problem>) -> Option<Option<&[u64]>> {
         let mut usual: Option<&[u64]> = None;
         for shard in self.row.iter().flatten() {
-            let Some(gaps) = shard.content.gaps.as_ref().and_then(|all| all.get(self.index)) else {
+            let Some(gaps) = shard.content.gaps.as_ref().and_then(|all| all.get(self.laid.index))
+            else {
                 continue;
             };
-            let wrong = if gaps.len() != self.shapes.len() {
-                format!("has {} entries for {} parameters", gaps.len(), self.shapes.len())
+            let wrong = if gaps.len() != self.laid.params.len() {
+                format!("has {} entries for {} parameters", gaps.len(), self.laid.params.len())
             } else if usual.is_some_and(|usual| usual != gaps) {
                 "is not the same as in the other data ranks".to_owned()
             } else {
                 usual = Some(gaps);
                 continue;
             };
-            let message = format!("`param_alignment_paddings` of group {} {wrong}", self.index);
+            let message =
+                format!("`param_alignment_paddings` of group {} {wrong}", self.laid.index);
             problems.push(Problem::new(&shard.path, message));
             return None;
         }
@@ -116,17 +115,21 @@ impl Group<'_> {
     /// Finds shards that lie under another rank's name: what they say of their own part is then not
     /// what their rank holds, but what another one does.
     fn whose(&self, flat: &Flat, swapped: &mut HashSet<FileId>, problems: &mut Vec<Problem>) {
+        // Experts are numbered anew on each rank, so that several ranks say the same.
+        if self.laid.experts {
+            return;
+        }
         // The record is of another order under round robin.
-        if self.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
+        if self.laid.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
             return;
         }
         let first = |rank: usize| {
             let (slot, start, len) = flat.first(rank as u64)?;
-            Some((self.shapes[slot].0.as_str(), start, len))
+            Some((self.laid.params[slot].name.as_str(), start, len))
         };
         for (rank, shard) in self.row.iter().enumerate() {
             let Some(shard) = shard else { continue };
-            let said = shard.content.firsts.get(self.index).and_then(Option::as_ref);
+            let said = shard.content.firsts.get(self.laid.index).and_then(Option::as_ref);
             let said = said.map(|(name, start, len)| (name.as_str(), *start, *len));
             if said.is_none() || said == first(rank) {
                 continue;
@@ -156,7 +159,7 @@ impl Group<'_> {
         let extents: Vec<_> = self
             .row
             .iter()
-            .map(|shard| Some((*shard)?.content.groups.get(self.index)?.flat.get(state)))
+            .map(|shard| Some((*shard)?.content.groups.get(self.laid.index)?.flat.get(state)))
             .collect();
         let Some(dtype) = extents.iter().flatten().flatten().map(|extent| extent.dtype).next()
         else {
@@ -186,16 +189,33 @@ impl Group<'_> {
             }
             parts.push(part);
         }
-        for ((name, shape), runs) in self.shapes.iter().zip(flat.runs(&parts)) {
-            found.push(Stored {
-                name: name.clone(),
-                state: state.to_owned(),
-                dtype,
-                shape: shape.clone(),
-                at: self.at.clone(),
-                role: Role::Trained,
-                data: Data::Runs(runs),
-            });
+        for (param, runs) in self.laid.params.iter().zip(flat.runs(&parts)) {
+            let Some(rows) = &param.rows else {
+                found.push(self.stored(param, state, dtype, runs));
+                continue;
+            };
+            let runs = of_rows(runs, rows, param.numel().unwrap_or(0), dtype.size_bytes());
+            let whole =
+                found.iter_mut().find(|held| held.name == param.name && held.at == self.laid.at);
+            match whole.map(|held| &mut held.data) {
+                Some(Data::Runs(held)) => {
+                    held.extend(runs);
+                    held.sort_by_key(|run| run.start);
+                }
+                _ => found.push(self.stored(param, state, dtype, runs)),
+            }
+        }
+    }
+
+    fn stored(&self, param: &Param, state: &str, dtype: DType, runs: Vec<Run>) -> Stored {
+        Stored {
+            name: param.name.clone(),
+            state: state.to_owned(),
+            dtype,
+            shape: param.shape.clone(),
+            at: self.laid.at.clone(),
+            role: Role::Trained,
+            data: Data::Runs(runs),
         }
     }
 
@@ -206,9 +226,9 @@ impl Group<'_> {
         flat: &Flat,
         rank: u64,
         extent: Option<&'e TensorExtent>,
-        dtype: ucl_tensor::DType,
+        dtype: DType,
     ) -> Result<Option<&'e TensorExtent>, String> {
-        let group = self.index;
+        let group = self.laid.index;
         let (full, stripped) = (flat.width, flat.stripped(rank));
         let Some(extent) = extent else {
             if stripped == 0 {
@@ -234,20 +254,47 @@ impl Group<'_> {
             format!(", or {stripped} without its padding")
         };
         Err(format!(
-            "`{state}` of group {group} has {} elements, expected {full}{without}: data rank {rank} \
+            "`{state}` of group {group} has {} elements, expected {full}{without}: {} {rank} \
              of {} holds its part of {} elements, by the shapes in {}",
             extent.numel,
+            if self.laid.experts { "among the ranks of its experts, rank" } else { "data rank" },
             self.row.len(),
             flat.total,
-            name_of(&self.model.path)
+            name_of(&self.laid.model.path)
         ))
     }
 
-    fn label(&self, state: &str, rank: usize) -> String {
-        let mut label = format!("group {} of {state}, dp rank {rank}", self.index);
-        for (axis, index) in &self.at {
+    fn label(&self, state: &str, part: usize) -> String {
+        let (mp, dp) = self.laid.ranks.get(part).copied().unwrap_or_default();
+        let mut label = format!("group {} of {state}, dp rank {dp}", self.laid.index);
+        for (axis, index) in &self.laid.at {
             label += &format!(", {axis} rank {index}");
+        }
+        if mp != self.laid.mp {
+            label += &format!(", mp rank {mp}");
         }
         label
     }
+}
+
+/// The runs of a stack over all ranks, from those of the rows that one rank has.
+fn of_rows(runs: Vec<Run>, rows: &[u64], numel: u64, size: u64) -> Vec<Run> {
+    let row = numel / (rows.len() as u64).max(1);
+    let mut whole = Vec::new();
+    for run in runs {
+        let mut done = 0;
+        while done < run.len && row > 0 {
+            let (at, within) = ((run.start + done) / row, (run.start + done) % row);
+            let len = (row - within).min(run.len - done);
+            let Some(number) = rows.get(at as usize) else { break };
+            whole.push(Run {
+                start: number * row + within,
+                len,
+                offset: run.offset + done * size,
+                ..run
+            });
+            done += len;
+        }
+    }
+    whole
 }

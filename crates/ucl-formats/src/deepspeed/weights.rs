@@ -1,25 +1,29 @@
 //! The model's own tensors: which of them are one and the same, and what each is to the training.
 
+use super::experts::{self, Expert, Experts};
+use super::laid::{Laid, Param};
 use super::mesh::Degrees;
 use super::model::ModelFile;
 use super::open::Opened;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::named::Weight;
 use indexmap::{IndexMap, IndexSet};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 /// The state's name of the model's own tensors.
 pub(super) const PARAM: &str = "param";
 
 /// Puts the tensors of all model and layer files into the inventory.
 pub(super) fn collect(
-    models: &[(u64, Opened<ModelFile>)],
-    layers: &[((u64, u64), Opened<ModelFile>)],
+    laid: &[Laid<'_>],
+    read: &Read<'_>,
     degrees: Degrees,
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
-    let known = Known::new(models);
+    let Read { models, layers, .. } = *read;
+    let known = Known::new(models, laid);
     let mut stored = HashSet::new();
     for (mp, model) in models {
         let held = Held { file: model.file, at: degrees.at(*mp) };
@@ -27,6 +31,8 @@ pub(super) fn collect(
         let have: IndexSet<_> = weights.iter().map(|weight| weight.name.clone()).collect();
         // From stage 2 on frozen parameters stand beside the module too.
         weights.extend(model.content.frozen.iter().filter(|w| !have.contains(&w.name)).cloned());
+        // Those numbered on this rank are in the files of experts too, under their numbers over all.
+        weights.retain(|weight| read.files.is_empty() || Expert::one(&weight.name).is_none());
         known.store(weights, &held, &mut stored, inventory);
     }
     for ((layer, tp), file) in layers {
@@ -35,10 +41,39 @@ pub(super) fn collect(
             let name = format!("{layer}.{}", weight.name);
             Weight { name, extent: weight.extent.clone() }
         };
-        let weights = file.content.weights.iter().map(named).collect();
+        let weights = file.content.weights.iter().map(named);
+        let of_expert = |weight: &Weight| Expert::one(&weight.name).is_some();
+        let weights = weights.filter(|w| read.files.is_empty() || !of_expert(w)).collect();
         known.store(weights, &held, &mut stored, inventory);
     }
-    complete(models, !layers.is_empty(), degrees, inventory, problems);
+    let layered = !layers.is_empty();
+    let mut rows = Vec::new();
+    for (expert, file) in read.files {
+        let mut at = read.experts.at(expert.mp, degrees);
+        if layered {
+            at.shift_remove("pp");
+        }
+        let held = Held { file: file.file, at };
+        let of = |weight: &&Weight| Expert::one(&weight.name).is_some();
+        let (one, stacked): (Vec<_>, Vec<_>) = file.content.weights.iter().partition(of);
+        rows.extend(stacked.into_iter().map(|w| (w, file.file, &*file.path, held.at.clone())));
+        known.store(one.into_iter().cloned().collect(), &held, &mut stored, inventory);
+    }
+    let stacks: Vec<_> = models.iter().flat_map(|(_, model)| &model.content.autoep).collect();
+    for mut stored in experts::store(&rows, &stacks, PARAM, problems) {
+        stored.role = known.role(&stored.name);
+        inventory.tensors.push(stored);
+    }
+    complete(laid, layered, read.experts.incomplete, inventory, problems);
+}
+
+/// Everything that has weights.
+pub(super) struct Read<'a> {
+    pub(super) models: &'a [(u64, Opened<ModelFile>)],
+    pub(super) layers: &'a [((u64, u64), Opened<ModelFile>)],
+    /// The files of experts, and what they tell together.
+    pub(super) files: &'a [experts::Read],
+    pub(super) experts: &'a Experts,
 }
 
 /// Stage and tensor rank, where a tensor has them.
@@ -56,7 +91,7 @@ struct Held {
 
 /// What the model files say of names.
 struct Known<'a> {
-    trained: HashMap<&'a str, &'a [u64]>,
+    trained: HashSet<&'a str>,
     buffers: IndexSet<&'a str>,
     /// Alias to original.
     shared: IndexMap<&'a str, &'a str>,
@@ -65,11 +100,11 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(models: &'a [(u64, Opened<ModelFile>)]) -> Known<'a> {
+    fn new(models: &'a [(u64, Opened<ModelFile>)], laid: &'a [Laid<'_>]) -> Known<'a> {
         let contents = || models.iter().map(|(_, model)| &model.content);
-        let groups = || contents().filter_map(|model| model.shapes.as_ref()).flatten().flatten();
+        let params = || laid.iter().flat_map(|group| &group.params);
         let mut tied = HashMap::new();
-        for (name, _) in groups() {
+        for Param { name, .. } in params() {
             let local = name.strip_prefix("tied_modules.").and_then(|rest| rest.split_once('.'));
             if let Some((_, local)) = local {
                 let only = tied.entry(local).or_insert(Some(name.as_str()));
@@ -77,7 +112,7 @@ impl<'a> Known<'a> {
             }
         }
         Known {
-            trained: groups().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect(),
+            trained: params().map(|param| param.name.as_str()).collect(),
             buffers: contents().flat_map(|model| &model.buffers).map(String::as_str).collect(),
             shared: contents()
                 .flat_map(|model| &model.shared)
@@ -132,7 +167,7 @@ impl<'a> Known<'a> {
         }
         let mut names = HashMap::new();
         for together in places.values() {
-            let known = together.iter().copied().find(|name| self.trained.contains_key(name));
+            let known = together.iter().copied().find(|name| self.trained.contains(name));
             let known = known.or_else(|| together.iter().find_map(|name| self.tied(name)));
             let recorded = || together.iter().find_map(|name| self.recorded(name, weights));
             let one = known.or_else(recorded).unwrap_or(together[0]);
@@ -142,7 +177,7 @@ impl<'a> Known<'a> {
         }
         // An alias with a storage of its own: the record says that it is the same.
         for alias in self.shared.keys() {
-            if !self.trained.contains_key(alias)
+            if !self.trained.contains(alias)
                 && !names.contains_key(*alias)
                 && let Some(original) = self.recorded(alias, weights)
             {
@@ -160,7 +195,7 @@ impl<'a> Known<'a> {
     fn recorded(&self, alias: &str, weights: &[Weight]) -> Option<&'a str> {
         let original = *self.shared.get(alias)?;
         let stored = weights.iter().any(|weight| weight.name == original);
-        (stored || self.trained.contains_key(original)).then_some(original)
+        (stored || self.trained.contains(original)).then_some(original)
     }
 
     /// What a pipeline calls a layer's tensor that several stages share.
@@ -172,9 +207,7 @@ impl<'a> Known<'a> {
 
     fn role(&self, name: &str) -> Role {
         // Without ZeRO nothing tells trained from frozen.
-        if self.trained.contains_key(name)
-            || self.trained.is_empty() && !self.buffers.contains(name)
-        {
+        if self.trained.contains(name) || self.trained.is_empty() && !self.buffers.contains(name) {
             Role::Trained
         } else if self.buffers.contains(name) {
             Role::Buffer
@@ -186,9 +219,9 @@ impl<'a> Known<'a> {
 
 /// Every trained parameter of every rank has to be among the weights, in its shape.
 fn complete(
-    models: &[(u64, Opened<ModelFile>)],
+    laid: &[Laid<'_>],
     layered: bool,
-    degrees: Degrees,
+    incomplete: bool,
     inventory: &Inventory,
     problems: &mut Vec<Problem>,
 ) {
@@ -198,11 +231,11 @@ fn complete(
     }
     let layers_here: HashSet<_> =
         inventory.tensors.iter().map(|t| (layer_of(&t.name), place(&t.at))).collect();
-    for (mp, model) in models {
-        let at = if layered { degrees.at_layer(mp % degrees.tp) } else { degrees.at(*mp) };
-        let at = place(&at);
-        let mut absent = Vec::new();
-        for (name, shape) in model.content.shapes.iter().flatten().flatten() {
+    let mut absent: BTreeMap<u64, (&PathBuf, Vec<&str>)> = BTreeMap::new();
+    for group in laid {
+        let (stage, tp) = place(&group.at);
+        let at = (stage.filter(|_| !layered), tp);
+        for Param { name, shape, .. } in &group.params {
             match weights.get(&(name.as_str(), at)) {
                 Some(stored) if stored.shape == *shape => {}
                 Some(stored) => problems.push(Problem::new(
@@ -212,18 +245,21 @@ fn complete(
                         stored.shape
                     ),
                 )),
-                // The missing file of a layer was named already.
+                // The missing file of a layer or an expert was named already.
                 None if layered && !layers_here.contains(&(layer_of(name), at)) => {}
-                None => absent.push(name.as_str()),
+                None if group.experts && incomplete => {}
+                None => absent.entry(group.mp).or_insert((&group.model.path, vec![])).1.push(name),
             }
         }
+    }
+    for (path, absent) in absent.values() {
         if let Some(first) = absent.first() {
             let more = match absent.len() - 1 {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
             problems.push(Problem::new(
-                &model.path,
+                *path,
                 format!("the optimizer has `{first}`{more}, the weights do not"),
             ));
         }
