@@ -70,9 +70,38 @@ fn experts_that_ranks_cannot_share() {
 #[test]
 fn a_number_of_experts_that_is_none() {
     insta::assert_snapshot!(after(RUN, |run| {
-        // `[4]` becomes `[None]`, and something after it is lost.
-        edit(&model(run), |bytes| replace(bytes, b"K\x04a", b"NNa"));
+        // `[4]` becomes `([], 4)`.
+        edit(&model(run), |bytes| replace(bytes, b"K\x04a", b"K\x04\x86"));
     }));
+}
+
+#[test]
+fn a_rank_that_no_run_has() {
+    insta::assert_snapshot!(after(RUN, |run| {
+        let name = format!("layer_0_expert_0_mp_rank_{}_model_states.pt", u64::MAX);
+        fs::copy(expert(run, 0), run.join("global_step3").join(name)).unwrap();
+        fs::copy(expert(run, 0), expert(run, u64::MAX)).unwrap();
+    }));
+}
+
+#[test]
+fn an_optimizer_of_experts_is_missing() {
+    insta::assert_snapshot!(after("moe-z0-ep2-dp2-fp32", |run| {
+        fs::remove_file(run.join("global_step3/expp_rank_1_mp_rank_00_optim_states.pt")).unwrap();
+    }));
+}
+
+#[test]
+fn stacks_that_are_placed_wrongly() {
+    let run = "autoep-z1-ep2-dp4-indexed";
+    let whole = after(run, |run| {
+        edit(&model(run), |bytes| set(bytes, "ep_size", 3));
+    });
+    let row = after(run, |run| {
+        fs::remove_file(run.join("global_step3/layer_1_expert_0_mp_rank_00_model_states.pt"))
+            .unwrap();
+    });
+    insta::assert_snapshot!(format!("{whole}\n\n{row}"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ const MOST_RANKS: u64 = 1 << 20;
 /// The same for the files of a step.
 pub(super) const MOST_FILES: u64 = 1 << 22;
 /// What an `mp` rank is called in messages.
-const MODEL_RANK: &str = "model-parallel rank";
+pub(super) const MODEL_RANK: &str = "model-parallel rank";
 /// So many names of missing files are listed.
 const LISTED: usize = 12;
 
@@ -260,7 +260,7 @@ fn absent(root: &Path, missing: &[String], degrees: Degrees) -> Problem {
         .help("Copy every rank's files into one folder; each node may have kept its own.")
 }
 
-fn surplus(path: &Path, ranks: &str) -> Problem {
+pub(super) fn surplus(path: &Path, ranks: &str) -> Problem {
     Problem::new(path, format!("it belongs to no rank: {ranks} wrote this step"))
         .help("It may be left from a run on more ranks: move it away if its date says so.")
 }

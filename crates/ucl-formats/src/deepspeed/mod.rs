@@ -95,7 +95,8 @@ pub fn survey(root: &Path) -> Survey {
     states::collect(&laid, &shards, &mut inventory, &mut problems);
     inventory.optimizer = groups::optimizer(&laid, &shards, &optimizer, &mut problems);
     if inventory.optimizer.is_none() && layers.is_empty() {
-        let sources = unsharded::sources(&models, &wholes, &of_experts, &experts, degrees);
+        let sources =
+            unsharded::sources(&models, &wholes, &of_experts, &experts, degrees, &mut problems);
         inventory.optimizer = unsharded::collect(&sources, &mut inventory, &mut problems);
     }
     story::steps(&step, &mut inventory, &mut problems);

@@ -30,7 +30,7 @@ pub(super) struct Experts {
     /// Whether tensor ranks share experts out among themselves and cut none of them
     /// (`enable_expert_tensor_parallelism` is off).
     pub(super) whole: bool,
-    /// Whether a file is missing, which was said.
+    /// Whether a file is missing or of something else, which was said.
     pub(super) incomplete: bool,
 }
 
@@ -43,10 +43,15 @@ impl Experts {
         problems: &mut Vec<Problem>,
     ) -> Experts {
         let mut experts = Experts { whole: shared_out(files, degrees), ..Experts::default() };
-        experts.incomplete = experts.present(step, degrees, problems);
+        // What can't be read was said too.
+        experts.incomplete =
+            experts.present(step, degrees, problems) | (files.len() < step.files.experts.len());
         let mut firsts: BTreeMap<(u64, String), &Read> = BTreeMap::new();
         for read in files {
-            let Some(mixture) = whose(read, problems) else { continue };
+            let Some(mixture) = whose(read, problems) else {
+                experts.incomplete = true;
+                continue;
+            };
             let count = experts.counts.entry(mixture.clone()).or_default();
             *count = (*count).max(read.0.expert.saturating_add(1));
             let first = firsts.entry((read.0.mp % degrees.tp.max(1), mixture)).or_insert(read);

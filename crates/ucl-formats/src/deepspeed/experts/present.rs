@@ -1,7 +1,8 @@
 //! Whether the files of all experts are here.
 
 use super::Experts;
-use crate::deepspeed::mesh::{Degrees, Step};
+use crate::deepspeed::agree::count;
+use crate::deepspeed::mesh::{Degrees, MODEL_RANK, Step, surplus};
 use crate::deepspeed::model::NumExperts;
 use crate::deepspeed::names::ExpertFile;
 use crate::inventory::Problem;
@@ -52,6 +53,10 @@ impl Experts {
                     ));
                 }
             }
+        }
+        let models = degrees.pp * tp;
+        for (_, path) in step.files.experts.iter().filter(|(file, _)| file.mp >= models) {
+            problems.push(surplus(path, &count(models, MODEL_RANK)));
         }
         if missing.is_empty() {
             return false;

@@ -20,7 +20,6 @@ use crate::torch::TensorExtent;
 use indexmap::{IndexMap, IndexSet};
 use order::Unordered;
 use read::{Held, WholeGroup};
-use serde_json::Value as Json;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -53,7 +52,8 @@ pub(super) fn collect(
         for (experts, candidates) in [(false, &source.module), (true, &source.experts)] {
             let Some(candidates) = candidates else { continue };
             let chosen = source.whole.groups.iter().enumerate();
-            let chosen: Vec<_> = chosen.filter(|(_, group)| of_experts(group) == experts).collect();
+            let chosen: Vec<_> =
+                chosen.filter(|(_, group)| group.of_experts() == experts).collect();
             let named =
                 match names(&chosen, candidates) {
                     Ok(named) => named,
@@ -89,10 +89,6 @@ pub(super) fn collect(
     }
     inventory.tensors.extend(found.into_values().flatten());
     (!sources.is_empty()).then(|| Optimizer { name: Some("without ZeRO".to_owned()), groups })
-}
-
-fn of_experts(group: &WholeGroup) -> bool {
-    group.hyper.get("moe").and_then(Json::as_bool) == Some(true)
 }
 
 /// The parameters of each group.
@@ -255,6 +251,7 @@ pub(super) fn sources<'a>(
     files: &[experts::Read],
     known: &Experts,
     degrees: Degrees,
+    problems: &mut Vec<Problem>,
 ) -> Vec<Source<'a>> {
     let mut found = Vec::new();
     for (mp, model) in models {
@@ -268,7 +265,21 @@ pub(super) fn sources<'a>(
             at: degrees.at(*mp),
         });
         let of_rank = || optimizers.iter().filter(|((other, _), _)| other == mp);
-        let ranks = of_rank().count() as u64;
+        let there = of_rank().count() as u64;
+        let ranks = whole.expert_ranks().unwrap_or(there);
+        if ranks != there {
+            let message = format!(
+                "experts are spread over {}, and {there} of their optimizers \
+                 (`expp_rank_*_mp_rank_{mp:02}_optim_states.pt`) are here",
+                count(ranks, "rank")
+            );
+            problems.push(
+                Problem::new(&model.path, message).help(
+                    "Copy every rank's files into one folder; each node may have kept its own.",
+                ),
+            );
+            continue;
+        }
         for ((_, rank), opened) in of_rank() {
             let Some(whole) = &opened.content else { continue };
             let of_this = files.iter().filter(|(file, read)| {

@@ -35,6 +35,13 @@ pub(super) struct Held {
     pub(super) scalars: IndexMap<String, Json>,
 }
 
+impl WholeGroup {
+    /// Whether its parameters are those of experts.
+    pub(super) fn of_experts(&self) -> bool {
+        self.hyper.get("moe").and_then(Json::as_bool) == Some(true)
+    }
+}
+
 impl Held {
     /// The shape of its first tensor, if it has any.
     pub(super) fn shape(&self) -> Option<&[u64]> {
@@ -43,6 +50,13 @@ impl Held {
 }
 
 impl Whole {
+    /// Over how many ranks experts are spread, if a group of theirs says so.
+    pub(super) fn expert_ranks(&self) -> Option<u64> {
+        let of_experts = self.groups.iter().filter(|group| group.of_experts());
+        let names = of_experts.filter_map(|group| group.hyper.get("name")?.as_str());
+        names.filter_map(|name| name.strip_prefix("ep_size_")?.parse().ok()).max()
+    }
+
     /// Reads an optimizer; nothing if the file has none.
     pub(in crate::deepspeed) fn read(
         file: &TorchFile,
