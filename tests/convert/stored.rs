@@ -103,6 +103,7 @@ fn mixtures_of_experts() {
     check("moe-z1-residual-dp2-fp32", &[]);
     check("moe-z1-pp2-ep2-dp2-fp32", &[]);
     check("moe-z2-data-first-dp4-bf16", &[]);
+    check("moe-z1-legacy-dp4-indexed", &[]);
     check("autoep-z1-ep2-dp4-indexed", &[]);
 }
 

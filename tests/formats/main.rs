@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 26] = [
+const WHOLE: [&str; 28] = [
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",
@@ -34,7 +34,9 @@ const WHOLE: [&str; 26] = [
     "moe-z1-ep2-dp4-fp32",
     "moe-z1-residual-dp2-fp32",
     "moe-z2-data-first-dp4-bf16",
+    "moe-z1-legacy-dp4-indexed",
     "moe-z1-pp2-ep2-dp2-fp32",
+    "moe-z1-tp2-shared-indexed",
     "autoep-z1-ep2-dp4-indexed",
     "ds-z0-dp2-bf16",
     "ds-z0-dp2-fp32",

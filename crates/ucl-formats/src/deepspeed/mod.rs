@@ -88,6 +88,9 @@ pub fn survey(root: &Path) -> Survey {
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
     let experts = Experts::of(&of_experts, &step, degrees, &mut problems);
+    if experts.whole {
+        inventory.mesh.insert("etp".to_owned(), 1);
+    }
     let laid = laid::lay(&models, &shards, &experts, degrees, &mut problems);
     story::spread(&laid, &mut inventory);
     let read = Read { models: &models, layers: &layers, files: &of_experts, experts: &experts };
