@@ -96,7 +96,8 @@ mod tests {
         assert_eq!(order(&module, &known(&[&[&[3], &[2]]])), Ok(vec![vec![1, 3]]));
         let module: [&[u64]; 3] = [&[3], &[3], &[2]];
         assert_eq!(order(&module, &known(&[&[&[3], &[2]]])), Err(Unordered::Several));
-        assert_eq!(order(&module, &known(&[&[&[3]; 4]])), Err(Unordered::None));
+        let more: [&[u64]; 4] = [&[3]; 4];
+        assert_eq!(order(&module, &known(&[&more])), Err(Unordered::None));
     }
 
     #[test]
