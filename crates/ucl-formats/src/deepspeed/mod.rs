@@ -1,5 +1,5 @@
-//! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer, with or without the tensor
-//! and pipeline ranks of Megatron-DeepSpeed.
+//! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer or no ZeRO, with or without
+//! the tensor and pipeline ranks of Megatron-DeepSpeed and mixtures of experts.
 //!
 //! Each `mp` rank (stage and tensor rank) has a model file with the shapes of its parameters in the
 //! order of the flat buffers; each data rank has a shard with its part of those buffers. A pipeline
