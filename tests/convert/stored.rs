@@ -92,7 +92,6 @@ fn optimizers_other_than_adam() {
     check("ds-z1-sgd-dp2-fp32", &[]);
     check("ds-z1-lion-dp2-fp32", &[]);
     check("ds-z2-adagrad-dp2-fp32", &[]);
-    check("ds-z1-muon-dp2-bf16", &[]);
 }
 
 /// Experts are numbered over all ranks, and their masters and moments belong to the same numbers.

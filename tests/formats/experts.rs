@@ -95,7 +95,7 @@ fn an_optimizer_of_experts_is_missing() {
 fn stacks_that_are_placed_wrongly() {
     let run = "autoep-z1-ep2-dp4-indexed";
     let whole = after(run, |run| {
-        edit(&model(run), |bytes| set(bytes, "ep_size", 3));
+        edit(&model(run), |bytes| set(bytes, "ranks", 1));
     });
     let row = after(run, |run| {
         fs::remove_file(run.join("global_step3/layer_1_expert_0_mp_rank_00_model_states.pt"))

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 28] = [
+const WHOLE: [&str; 27] = [
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",
@@ -42,7 +42,6 @@ const WHOLE: [&str; 28] = [
     "ds-z0-dp2-fp32",
     "ds-z1-elastic-dp2-fp32",
     "ds-z2-elastic-dp3-bf16",
-    "ds-z1-muon-dp2-bf16",
 ];
 
 /// Fixtures with tensor ranks.

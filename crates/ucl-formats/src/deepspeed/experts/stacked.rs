@@ -88,13 +88,13 @@ pub(in crate::deepspeed) fn store(
     problems: &mut Vec<Problem>,
 ) -> Vec<Stored> {
     let mut whole: IndexMap<(String, Vec<(String, u64)>), Stored> = IndexMap::new();
+    let mut strays: Vec<(&Path, &str)> = Vec::new();
     for (weight, file, path, at) in rows {
         let Some(expert) = Expert::of(&weight.name).filter(|expert| expert.stacked) else {
             continue;
         };
         let Some(stack) = stacks.iter().find(|stack| stack.mixture == expert.mixture) else {
-            let message = format!("`{}` is of no mixture of `ds_autoep_layers`", weight.name);
-            problems.push(Problem::new(*path, message));
+            strays.push((*path, weight.name.as_str()));
             continue;
         };
         let extent = &weight.extent;
@@ -131,6 +131,14 @@ pub(in crate::deepspeed) fn store(
             let start = expert.id.saturating_mul(extent.numel);
             runs.push(Run { start, len: extent.numel, file: *file, offset: extent.file_offset });
         }
+    }
+    if let Some((path, name)) = strays.first() {
+        let more = match strays.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let message = format!("`{name}`{more} is of no mixture of `ds_autoep_layers`");
+        problems.push(Problem::new(*path, message));
     }
     let mut whole: Vec<Stored> = whole.into_values().collect();
     for stored in &mut whole {
