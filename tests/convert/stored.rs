@@ -124,3 +124,43 @@ fn optimizers_other_than_adam() {
     check("ds-z1-lion-dp2-fp32", &[]);
     check("ds-z2-adagrad-dp2-fp32", &[]);
 }
+
+/// Experts are numbered over all ranks, and their masters and moments belong to the same numbers.
+#[test]
+fn mixtures_of_experts() {
+    check("dsmoe-ep2-z1-fp32", &[]);
+    check("moe-z1-ep2-dp4-fp32", &[]);
+    check("moe-z1-residual-dp2-fp32", &[]);
+    check("moe-z1-pp2-ep2-dp2-fp32", &[]);
+    check("moe-z2-data-first-dp4-bf16", &[]);
+    check("moe-z1-legacy-dp4-indexed", &[]);
+    check("autoep-z1-ep2-dp4-indexed", &[]);
+}
+
+#[test]
+fn elastic_states() {
+    check("ds-z1-elastic-dp2-fp32", &[]);
+    check("ds-z2-elastic-dp3-bf16", &[]);
+}
+
+/// Without ZeRO, in fp32, the weights are the masters.
+#[test]
+fn without_zero() {
+    check("ds-z0-dp2-bf16", &["fixed.weight", "mean", "seen"]);
+    for name in ["ds-z0-dp2-fp32", "moe-z0-ep2-dp2-fp32"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("out");
+        convert(&fixture(name), &out, &["--view", "stored"]);
+        let written = written::states(&out);
+        let oracle = sets(&fixture(name).join("oracle/oracle.json"));
+        for (state, tensors) in &written {
+            let set = if state == "param" { "model" } else { state.as_str() };
+            let mut live = oracle[&format!("live.{set}")].clone();
+            if name.starts_with("ds-") {
+                live.remove("out.weight"); // tied to `emb.weight`
+            }
+            assert_eq!(tensors, &live, "{name}: {state}");
+        }
+        assert_eq!(written.len(), 3, "{name}");
+    }
+}

@@ -4,6 +4,7 @@
 
 mod damage;
 mod dcp;
+mod experts;
 mod gather;
 mod partitioned;
 mod plain;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 25] = [
+const WHOLE: [&str; 38] = [
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",
@@ -41,6 +42,19 @@ const WHOLE: [&str; 25] = [
     "ds-z3-lion-dp2-fp32",
     "ds-z3-sgd-dp2-fp32",
     "ds-z3-subgroups-dp3-bf16",
+    "dsmoe-ep2-z1-fp32",
+    "moe-z0-ep2-dp2-fp32",
+    "moe-z1-ep2-dp4-fp32",
+    "moe-z1-residual-dp2-fp32",
+    "moe-z2-data-first-dp4-bf16",
+    "moe-z1-legacy-dp4-indexed",
+    "moe-z1-pp2-ep2-dp2-fp32",
+    "moe-z1-tp2-shared-indexed",
+    "autoep-z1-ep2-dp4-indexed",
+    "ds-z0-dp2-bf16",
+    "ds-z0-dp2-fp32",
+    "ds-z1-elastic-dp2-fp32",
+    "ds-z2-elastic-dp3-bf16",
 ];
 
 /// Fixtures with tensor ranks.

@@ -81,6 +81,26 @@ fn a_model_is_the_same_on_every_mesh() {
     assert_eq!(ended.code, 0, "{}", ended.text());
 }
 
+/// With three digits, names are in another order as text than as numbers.
+#[test]
+fn ranks_and_layers_beyond_99() {
+    let scratch = TempDir::new().unwrap();
+    let wide =
+        ["--set", "l=1", "--set", "k=104", "--set", "q=1", "--set", "f=104", "--set", "v=104"];
+    let cases: [(&str, &str, &[&str]); 3] = [
+        ("deepspeed", "dp=103", &["--set", "l=1"]),
+        ("deepspeed", "tp=104", &wide),
+        ("deepspeed-pipe", "pp=101", &["--set", "l=101", "--set", "h=8", "--set", "f=8"]),
+    ];
+    for (number, (view, mesh, more)) in cases.into_iter().enumerate() {
+        let (source, target) =
+            (scratch.path().join(number.to_string()), scratch.path().join(format!("{number}.u")));
+        made(&source, "llama", view, mesh, more);
+        convert(&source, &target, &[]);
+        assert!(assert_addresses(&target) > 3 * 10_000, "{view} {mesh}");
+    }
+}
+
 #[test]
 fn hollow_runs_have_headers_alone() {
     use std::os::unix::fs::MetadataExt;

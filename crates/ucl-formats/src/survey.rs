@@ -1,7 +1,7 @@
 //! From a path to an inventory: finds out what lies there and lets its reader read it.
 
 use crate::huggingface::{model_files, other_entries, read_config};
-use crate::inventory::{Problem, Survey};
+use crate::inventory::Survey;
 use crate::listed::listed;
 use crate::locate::{Kind, Located, locate};
 use crate::lora::set_apart;

@@ -1,7 +1,6 @@
 //! The optimizer's parameter groups: what all ranks agree on.
 
 use super::Rank;
-use super::model::ModelFile;
 use super::shard::Shard;
 use crate::inventory::{Group, Optimizer, Problem};
 use crate::ranks::{MIXED, Opened, name_of};
@@ -12,12 +11,12 @@ use std::path::Path;
 /// The key of the step, in a state or among the hyper-parameters.
 const STEP: &str = "step";
 
-type Models = [(Rank, Opened<ModelFile>)];
 type Shards = [(Rank, Opened<Shard>)];
 
-/// Makes one optimizer out of all shards; nothing if there are none.
+/// Makes one optimizer out of all shards; nothing if there are none. `params_of` names what is in a
+/// buffer, over all `mp` ranks.
 pub(super) fn optimizer(
-    models: &Models,
+    params_of: &dyn Fn(usize) -> IndexSet<String>,
     shards: &Shards,
     name: &str,
     problems: &mut Vec<Problem>,
@@ -28,11 +27,16 @@ pub(super) fn optimizer(
         0 => most(|shard| shard.groups.len())?,
         count => count,
     };
-    let groups = (0..count).map(|index| group(models, shards, index, problems)).collect();
+    let groups = (0..count).map(|index| group(params_of, shards, index, problems)).collect();
     Some(Optimizer { name: Some(name.to_owned()), groups })
 }
 
-fn group(models: &Models, shards: &Shards, index: usize, problems: &mut Vec<Problem>) -> Group {
+fn group(
+    params_of: &dyn Fn(usize) -> IndexSet<String>,
+    shards: &Shards,
+    index: usize,
+    problems: &mut Vec<Problem>,
+) -> Group {
     let known = || shards.iter().filter_map(|(_, s)| Some((s, s.content.params.get(index)?)));
     let ranks = known().map(|(shard, group)| (shard.path.as_path(), &group.hyper));
     let mut hyper = same_hyper(ranks, index, problems);
@@ -45,7 +49,7 @@ fn group(models: &Models, shards: &Shards, index: usize, problems: &mut Vec<Prob
     }
     let mut group = Group { step: hyper.get(STEP).cloned(), ..Group::default() };
     for (number, buffer) in buffers.into_iter().enumerate() {
-        let names = names(models, buffer);
+        let names = params_of(buffer);
         for (name, value) in scalars(shards, buffer, problems) {
             if name != STEP {
                 let known = hyper.entry(format!("state.{name}")).or_insert_with(|| value.clone());
@@ -61,13 +65,6 @@ fn group(models: &Models, shards: &Shards, index: usize, problems: &mut Vec<Prob
         group.params.extend(names);
     }
     Group { hyper, ..group }
-}
-
-/// The parameters in a buffer, over all `mp` ranks; data ranks have the same.
-fn names(models: &Models, buffer: usize) -> IndexSet<String> {
-    let first = models.iter().filter(|((_, dp), _)| *dp == 0);
-    let shapes = first.filter_map(|(_, model)| model.content.shapes.as_ref()?.get(buffer));
-    shapes.flatten().map(|(name, _)| name.clone()).collect()
 }
 
 /// The hyper-parameters of the first rank; others have to have the same.

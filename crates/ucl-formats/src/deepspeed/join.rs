@@ -1,5 +1,6 @@
 //! The parts of all data ranks put together: one state of the parameters that they share.
 
+use super::Rank;
 use super::layout::{Layout, Part};
 use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::ranks::{MIXED, name_of};
@@ -12,6 +13,8 @@ use ucl_tensor::DType;
 pub(super) struct RankPart<'a> {
     pub(super) file: FileId,
     pub(super) path: &'a Path,
+    /// `mp` and data rank.
+    pub(super) rank: Rank,
     pub(super) extent: Option<&'a TensorExtent>,
 }
 
@@ -27,7 +30,11 @@ pub(super) struct Join<'a> {
     pub(super) of: String,
     /// The file that the shapes are from.
     pub(super) by: &'a Path,
-    /// By data rank; nothing where a file is missing or can't be read.
+    /// What the ranks that share it are called: `data rank`.
+    pub(super) among: &'static str,
+    /// The `mp` rank of the first part.
+    pub(super) mp: u64,
+    /// In the order of the parts; nothing where a file is missing or can't be read.
     pub(super) ranks: Vec<Option<RankPart<'a>>>,
 }
 
@@ -51,7 +58,7 @@ impl Join<'_> {
                     Ok(Some(extent)) => {
                         part = Part { offset: extent.file_offset, len: extent.numel, ..part };
                         inventory.buffers.push(Buffer {
-                            label: self.label(rank),
+                            label: self.label(held.rank),
                             file: held.file,
                             offset: part.offset,
                             len: part.len,
@@ -111,19 +118,23 @@ impl Join<'_> {
             format!(", or {stripped} without its padding")
         };
         Err(format!(
-            "`{state}` of {of} has {} elements, expected {full}{without}: data rank {rank} of {} holds \
-             its part of {} elements, by the shapes in {}",
+            "`{state}` of {of} has {} elements, expected {full}{without}: {} {rank} of {} holds its part of \
+             {} elements, by the shapes in {}",
             extent.numel,
+            self.among,
             self.ranks.len(),
             self.layout.total(),
             name_of(self.by)
         ))
     }
 
-    fn label(&self, rank: usize) -> String {
-        let mut label = format!("{} of {}, dp rank {rank}", self.of, self.state);
+    fn label(&self, (mp, dp): Rank) -> String {
+        let mut label = format!("{} of {}, dp rank {dp}", self.of, self.state);
         for (axis, index) in self.at {
             label += &format!(", {axis} rank {index}");
+        }
+        if mp != self.mp {
+            label += &format!(", mp rank {mp}");
         }
         label
     }

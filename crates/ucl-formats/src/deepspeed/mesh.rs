@@ -1,20 +1,21 @@
 //! Which ranks wrote a step, and whether all their files are here.
 
 use super::Rank;
+use super::experts::Expert;
 use super::model::ModelFile;
 use super::names::Files;
 use super::shard::Shard;
 use crate::inventory::{Mesh, Problem};
 use crate::ranks::{MIXED, Opened, agreed, count};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// More ranks than this are no number but damage.
 const MOST_RANKS: u64 = 1 << 20;
 /// The same for the files of a step.
-const MOST_FILES: u64 = 1 << 22;
+pub(super) const MOST_FILES: u64 = 1 << 22;
 /// What an `mp` rank is called in messages.
-const MODEL_RANK: &str = "model-parallel rank";
+pub(super) const MODEL_RANK: &str = "model-parallel rank";
 /// So many names of missing files are listed.
 const LISTED: usize = 12;
 
@@ -122,8 +123,15 @@ impl Step<'_> {
     }
 
     fn data_degree(&self, problems: &mut Vec<Problem>) -> u64 {
-        let by_shards = self.shards.iter().flat_map(|(_, shard)| {
-            shard.content.partitions.iter().map(move |count| (*count, &shard.path))
+        // Groups of experts are cut over fewer ranks.
+        let models: BTreeMap<u64, _> =
+            self.models.iter().map(|((mp, _), m)| (*mp, &m.content)).collect();
+        let by_shards = self.shards.iter().flat_map(|((mp, _), shard)| {
+            let model = models.get(mp).copied();
+            let counts = shard.content.partitions.iter().enumerate();
+            counts
+                .filter(move |(group, _)| !is_of_experts(model, Some(&shard.content), *group))
+                .map(move |(_, count)| (*count, &shard.path))
         });
         // MiCS cuts over the ranks of a group, and only the first group saves.
         let whole = self.models.iter().filter(|(_, model)| model.content.shard_size().is_none());
@@ -235,6 +243,24 @@ impl Step<'_> {
     }
 }
 
+/// Whether a parameter group is of experts: it says so, or the names of its parameters do.
+pub(super) fn is_of_experts(
+    model: Option<&ModelFile>,
+    shard: Option<&Shard>,
+    group: usize,
+) -> bool {
+    let said = shard.and_then(|shard| shard.params.get(group)?.hyper.get("moe")?.as_bool());
+    let named = || {
+        let shapes = model.and_then(|model| Some((model, model.shapes.as_ref()?.get(group)?)));
+        shapes.is_some_and(|(model, shapes)| {
+            shapes
+                .iter()
+                .any(|(name, _)| Expert::one(name).is_some() || model.stacked(name).is_some())
+        })
+    };
+    said.unwrap_or_else(named)
+}
+
 fn absent(root: &Path, missing: &[String], degrees: Degrees) -> Problem {
     let Degrees { dp, tp, pp } = degrees;
     let mut names = missing[..missing.len().min(LISTED)].join(", ");
@@ -246,7 +272,7 @@ fn absent(root: &Path, missing: &[String], degrees: Degrees) -> Problem {
         .help("Copy every rank's files into one folder; each node may have kept its own.")
 }
 
-fn surplus(path: &Path, ranks: &str) -> Problem {
+pub(super) fn surplus(path: &Path, ranks: &str) -> Problem {
     Problem::new(path, format!("it belongs to no rank: {ranks} wrote this step"))
         .help("It may be left from a run on more ranks: move it away if its date says so.")
 }

@@ -1,5 +1,5 @@
-//! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer, with or without the tensor
-//! and pipeline ranks of Megatron-DeepSpeed, and ZeRO-3 (`stage3`).
+//! A step that DeepSpeed's engine saved: ZeRO-1, ZeRO-2, BF16_Optimizer or no ZeRO, with or without
+//! the tensor and pipeline ranks of Megatron-DeepSpeed and mixtures of experts, and ZeRO-3 (`stage3`).
 //!
 //! Each `mp` rank (stage and tensor rank) has a model file with the shapes of its parameters in the
 //! order of the flat buffers; each data rank has a shard with its part of those buffers. A pipeline
@@ -8,9 +8,11 @@
 //! The order is always that of `param_shapes`. The shards' `param_slice_mappings` are not read: under
 //! `round_robin_gradients` they name other parameters than the ones that are there.
 
+mod experts;
 mod flat;
 mod groups;
 mod join;
+mod laid;
 mod layout;
 mod mesh;
 mod model;
@@ -24,17 +26,21 @@ mod synth;
 #[cfg(test)]
 mod tests;
 pub(crate) mod universal;
+mod unsharded;
 mod weights;
 pub mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
 use crate::ranks::{Opened, name_of, open_all};
+use experts::Experts;
 use mesh::Step;
 use model::ModelFile;
 use names::{Files, RankFile};
 use shard::Shard;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use unsharded::Whole;
+use weights::Read;
 
 /// An `mp` rank (stage and tensor rank), then a data rank.
 type Rank = (u64, u64);
@@ -64,6 +70,8 @@ pub fn survey(root: &Path) -> Survey {
     let mut models = open_all(&model_files, &mut inventory, &mut problems, ModelFile::read);
     let layers =
         open_all(&listed(&files.layers), &mut inventory, &mut problems, ModelFile::read_layer);
+    let mut of_experts =
+        open_all(&listed(&files.experts), &mut inventory, &mut problems, ModelFile::read_layer);
     let mut shards = open_all(&listed(&files.shards), &mut inventory, &mut problems, Shard::read);
     let partitioned =
         !files.stage3.is_empty() || shards.iter().any(|(_, shard)| shard.content.stage == Some(3));
@@ -77,16 +85,38 @@ pub fn survey(root: &Path) -> Survey {
     // Files of surplus ranks are named; they belong to nothing.
     models.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
     shards.retain(|((mp, dp), _)| *mp < degrees.pp * degrees.tp && *dp < degrees.dp);
+    let wholes = open_all(
+        &listed(&files.expert_optimizers),
+        &mut inventory,
+        &mut problems,
+        |file, problems| Whole::read(file, file.value.root().get("optimizer")?, problems),
+    );
+    of_experts.retain(|(file, _)| file.mp < degrees.pp * degrees.tp);
     let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
     if partitioned {
         stage3::collect(&step, degrees, &mut inventory, &mut problems);
+        let params = |buffer| stage3::params(&step, buffer);
+        inventory.optimizer = groups::optimizer(&params, &shards, &optimizer, &mut problems);
     } else {
-        weights::collect(&models, &layers, degrees, &mut inventory, &mut problems);
-        states::collect(&models, &shards, degrees, &mut inventory, &mut problems);
+        let experts = Experts::of(&of_experts, &step, degrees, &mut problems);
+        if experts.whole {
+            inventory.mesh.insert("etp".to_owned(), 1);
+        }
+        let laid = laid::lay(&models, &shards, &experts, degrees, &mut problems);
+        story::spread(&laid, &mut inventory);
+        let read = Read { models: &models, layers: &layers, files: &of_experts, experts: &experts };
+        weights::collect(&laid, &read, degrees, &mut inventory, &mut problems);
+        states::collect(&laid, &shards, &mut inventory, &mut problems);
+        let params = |buffer| laid::params(&laid, buffer);
+        inventory.optimizer = groups::optimizer(&params, &shards, &optimizer, &mut problems);
+        if inventory.optimizer.is_none() && layers.is_empty() {
+            let sources =
+                unsharded::sources(&models, &wholes, &of_experts, &experts, degrees, &mut problems);
+            inventory.optimizer = unsharded::collect(&sources, &mut inventory, &mut problems);
+        }
     }
-    inventory.optimizer = groups::optimizer(&models, &shards, &optimizer, &mut problems);
     story::steps(&step, &mut inventory, &mut problems);
     inventory.carried = carried(&models, &shards);
     Survey { inventory, problems }
@@ -106,15 +136,6 @@ fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
         let help = "Two runs may have written here: keep the files of one.";
         problems.push(("DeepSpeed", Problem::new(one, message).help(help)));
     }
-    if let Some(first) = files.experts.first() {
-        let problem = Problem::new(
-            first,
-            "this version can't read DeepSpeed's mixture of experts, which keeps each expert in a \
-             file of its own",
-        )
-        .help("A state dict that the training gathers and saves with torch can be read.");
-        problems.push(("DeepSpeed, mixture of experts", problem));
-    }
     if files.offloaded {
         let problem = Problem::new(
             root.join("offloaded_tensors"),
@@ -127,14 +148,24 @@ fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     problems
 }
 
+/// Where a model file has what was converted; the optimizer's only without ZeRO.
+const WHOLE: [&[&str]; 6] = [
+    &["module"],
+    &["frozen_param_fragments"],
+    &["optimizer", "state"],
+    &["optimizer", "optimizer_state_dict", "state"],
+    &["optimizer", "fp32_groups"],
+    &["optimizer", "fp32_groups_flat"],
+];
+
 /// What goes along as it is: schedulers, random states, arguments, whatever a script put in.
 ///
 /// Under ZeRO-3 every data rank has a model file; the first one's stands for all.
 fn carried(models: &[(Rank, Opened<ModelFile>)], shards: &[(Rank, Opened<Shard>)]) -> Vec<Carried> {
-    let models = models
-        .iter()
-        .filter(|((_, dp), _)| *dp == 0)
-        .map(|(_, model)| Carried::of(&model.path, &[&["module"], &["frozen_param_fragments"]]));
+    let models = models.iter().filter(|((_, dp), _)| *dp == 0).map(|(_, model)| {
+        let without = if model.content.optimizer.is_some() { &WHOLE[..] } else { &WHOLE[..2] };
+        Carried::of(&model.path, without)
+    });
     let first = shards.iter().filter(|((_, dp), _)| *dp == 0);
     let shards = first.map(|(_, shard)| {
         let (optimizer, masters) = match shard.content.stage {

@@ -1,13 +1,15 @@
 //! `mp_rank_XX_model_states.pt` and `layer_LL-model_TT-model_states.pt`: weights, shapes, what the
 //! run knew of itself.
 
+use super::experts::{Stacked, stacks};
+use super::unsharded::Whole;
 use crate::inventory::Problem;
 use crate::named::{Weight, bare, weights};
 use crate::ranks::unchecked;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
 use serde_json::{Map, Value as Json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The shapes of a parameter group in the order of its flat buffer.
 pub(super) type Shapes = Vec<(String, Vec<u64>)>;
@@ -36,17 +38,32 @@ pub(super) struct ModelFile {
     pub(super) version: Option<String>,
     /// `ds_config`'s `zero_optimization`.
     pub(super) zero: Map<String, Json>,
+    /// `ds_config`'s `use_data_before_expert_parallelism`: consecutive ranks hold the same experts.
+    pub(super) data_before_experts: bool,
+    /// How many experts its mixtures have.
+    pub(super) num_experts: Option<NumExperts>,
+    /// The mixtures whose experts AutoEP keeps in stacks.
+    pub(super) autoep: Vec<Stacked>,
     pub(super) args: Option<Map<String, Json>>,
     pub(super) universal: Option<Map<String, Json>>,
     pub(super) checkpoint_version: Option<Json>,
-    /// Whether an optimizer's own state is in here: ZeRO is off.
-    pub(super) optimizer: bool,
+    /// The whole optimizer, if ZeRO is off.
+    pub(super) optimizer: Option<Whole>,
     /// Whether names had wrapper prefixes.
     pub(super) wrapped: bool,
     /// Whether data has no checksum in the file.
     pub(super) unchecked: bool,
     /// Checksums of the file's storages, by key.
     pub(super) checksums: HashMap<String, u32>,
+}
+
+/// `num_experts`, over all ranks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NumExperts {
+    /// By the number in the names of expert files; old releases have one number for all mixtures.
+    pub(super) by_layer: BTreeMap<Option<u64>, u64>,
+    /// As it is written.
+    pub(super) text: String,
 }
 
 impl ModelFile {
@@ -109,7 +126,7 @@ impl ModelFile {
                     }
                 }
             }
-            "optimizer" => self.optimizer = !value.is_none(),
+            "optimizer" => self.optimizer = Whole::read(file, value, problems),
             "global_steps" => self.step = value.as_u64(),
             "skipped_steps" => self.skipped = value.as_u64().unwrap_or(0),
             "dp_world_size" => self.dp = value.as_u64(),
@@ -122,7 +139,24 @@ impl ModelFile {
             "ds_config" => {
                 let zero = value.get("zero_optimization");
                 self.zero = zero.and_then(|zero| json::object(file, zero)).unwrap_or_default();
+                let order = value.get("use_data_before_expert_parallelism");
+                self.data_before_experts = order.and_then(Value::as_bool) == Some(true);
             }
+            "num_experts" => match num_experts(file, value) {
+                Ok(counts) => self.num_experts = counts,
+                Err(message) => problems.push(Problem::new(&file.path, message)),
+            },
+            "ds_autoep_layers" | "autoep_layers" if !value.is_none() => match stacks(value) {
+                Ok(stacks) => self.autoep = stacks,
+                Err(message) => problems.push(Problem::new(&file.path, message)),
+            },
+            "folding" if !value.is_none() => problems.push(
+                Problem::new(
+                    &file.path,
+                    "this version can't read AutoEP together with AutoTP (`folding`)",
+                )
+                .help("DeepSpeed's own `ds_to_universal.py` refuses it too: train with one of the two."),
+            ),
             "args" => self.args = json::object(file, value),
             "universal_checkpoint_info" => self.universal = json::object(file, value),
             "checkpoint_version" => self.checkpoint_version = Some(json::json(file, value)),
@@ -135,8 +169,35 @@ impl ModelFile {
         self.zero.get("mics_shard_size").and_then(Json::as_u64).filter(|size| *size > 0)
     }
 
+    /// The stack of experts that a parameter is.
+    pub(super) fn stacked(&self, name: &str) -> Option<&Stacked> {
+        let (mixture, weight) = name.rsplit_once('.')?;
+        self.autoep
+            .iter()
+            .find(|stack| stack.mixture == mixture && matches!(weight, "w1" | "w2" | "w3"))
+    }
+
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {
         self.weights = weights(file, value, &mut self.wrapped, &mut self.others, problems);
+    }
+}
+
+/// `num_experts`: a list of numbers, or in old releases one.
+fn num_experts(file: &TorchFile, value: Value<'_>) -> Result<Option<NumExperts>, String> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let text = json::json(file, value).to_string();
+    let counts: Option<BTreeMap<_, _>> = match value.items() {
+        Some(items) => items
+            .enumerate()
+            .map(|(layer, count)| Some((Some(layer as u64), count.as_u64()?)))
+            .collect(),
+        None => value.as_u64().map(|count| BTreeMap::from([(None, count)])),
+    };
+    match counts {
+        Some(by_layer) => Ok(Some(NumExperts { by_layer, text })),
+        None => Err(format!("`num_experts` is {text}, not a list with a number for each mixture")),
     }
 }
 

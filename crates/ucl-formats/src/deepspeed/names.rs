@@ -21,8 +21,29 @@ pub(super) enum RankFile {
     Layer { layer: u64, tp: u64 },
     /// `zero_pp_rank_0_mp_rank_00_model_states.pt`: ZeRO-3 has one of every data rank.
     Stage3Model { dp: u64, mp: u64 },
-    /// `layer_0_expert_1_mp_rank_00_model_states.pt`, `expp_rank_0_mp_rank_00_optim_states.pt`.
-    Expert,
+    /// `layer_0_expert_1_mp_rank_00_model_states.pt`, or without the layer in releases before 0.5.
+    Expert(ExpertFile),
+    /// `expp_rank_0_mp_rank_00_optim_states.pt`: what follows `expp_rank` is the expert rank.
+    ExpertOptimizer { mp: u64, ep: u64 },
+}
+
+/// Which expert a file is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ExpertFile {
+    /// The model-parallel rank.
+    pub(super) mp: u64,
+    /// Counts the mixtures of the rank's modules; nothing in old files, which hold those of all.
+    pub(super) layer: Option<u64>,
+    /// The expert, counted over all ranks.
+    pub(super) expert: u64,
+}
+
+impl ExpertFile {
+    /// What the file is called.
+    pub(super) fn name(&self) -> String {
+        let layer = self.layer.map_or_else(String::new, |layer| format!("layer_{layer}_"));
+        format!("{layer}expert_{}_mp_rank_{:02}_model_states.pt", self.expert, self.mp)
+    }
 }
 
 /// The files of a step by their ranks.
@@ -37,7 +58,9 @@ pub(super) struct Files {
     /// ZeRO-3's model files, by `mp`, then data rank.
     pub(super) stage3: BTreeMap<(u64, u64), PathBuf>,
     /// Files of experts.
-    pub(super) experts: Vec<PathBuf>,
+    pub(super) experts: BTreeMap<ExpertFile, PathBuf>,
+    /// Optimizers of a run without ZeRO, by `mp`, then expert rank.
+    pub(super) expert_optimizers: BTreeMap<(u64, u64), PathBuf>,
     /// Whether optimizer states were swapped to `offloaded_tensors`.
     pub(super) offloaded: bool,
 }
@@ -51,15 +74,19 @@ impl RankFile {
             return Some(RankFile::Model { mp });
         }
         if let Some(rest) = stem.strip_prefix("layer_") {
-            if rest.contains("_expert_") {
-                return Some(RankFile::Expert);
+            if let Some((layer, rest)) = rest.split_once("_expert_") {
+                return expert(Some(number(layer)?), rest);
             }
             let rest = rest.strip_suffix("-model_states")?;
             let (layer, tp) = rest.split_once("-model_").unwrap_or((rest, "0"));
             return Some(RankFile::Layer { layer: number(layer)?, tp: number(tp)? });
         }
-        if stem.starts_with("expp_rank_") || stem.starts_with("expert_") {
-            return Some(RankFile::Expert);
+        if let Some(rest) = stem.strip_prefix("expert_") {
+            return expert(None, rest);
+        }
+        if let Some(rest) = stem.strip_prefix("expp_rank_") {
+            let (ep, mp) = rest.strip_suffix("_optim_states")?.split_once("_mp_rank_")?;
+            return Some(RankFile::ExpertOptimizer { mp: number(mp)?, ep: number(ep)? });
         }
         let zero = ["bf16_", "fp16_"].iter().find_map(|prefix| stem.strip_prefix(prefix));
         let rest = zero.unwrap_or(stem).strip_prefix("zero_pp_rank_")?;
@@ -99,9 +126,9 @@ impl Files {
                 Some(RankFile::Stage3Model { dp, mp }) => {
                     files.stage3.insert((mp, dp), path.clone())
                 }
-                Some(RankFile::Expert) => {
-                    files.experts.push(path.clone());
-                    None
+                Some(RankFile::Expert(expert)) => files.experts.insert(expert, path.clone()),
+                Some(RankFile::ExpertOptimizer { mp, ep }) => {
+                    files.expert_optimizers.insert((mp, ep), path.clone())
                 }
                 None => {
                     files.offloaded |= name == "offloaded_tensors";
@@ -128,12 +155,21 @@ impl Files {
     }
 }
 
+/// What follows the layer: `1_mp_rank_00_model_states`.
+fn expert(layer: Option<u64>, rest: &str) -> Option<RankFile> {
+    let (expert, mp) = rest.strip_suffix("_model_states")?.split_once("_mp_rank_")?;
+    let (expert, mp) = (number(expert)?, number(mp)?);
+    Some(RankFile::Expert(ExpertFile { mp, layer, expert }))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::ExpertFile;
     use super::RankFile::{self, *};
 
     #[test]
     fn names_mean_ranks() {
+        let file = |layer, expert, mp| Some(Expert(ExpertFile { mp, layer, expert }));
         let cases = [
             ("mp_rank_00_model_states.pt", Some(Model { mp: 0 })),
             ("mp_rank_100_model_states.pt", Some(Model { mp: 100 })),
@@ -144,8 +180,10 @@ mod tests {
             ("zero_pp_rank_12_mp_rank_03_model_states.pt", Some(Stage3Model { dp: 12, mp: 3 })),
             ("layer_02-model_01-model_states.pt", Some(Layer { layer: 2, tp: 1 })),
             ("layer_102-model_states.pt", Some(Layer { layer: 102, tp: 0 })),
-            ("layer_0_expert_3_mp_rank_00_model_states.pt", Some(Expert)),
-            ("expp_rank_0_mp_rank_00_optim_states.pt", Some(Expert)),
+            ("layer_1_expert_103_mp_rank_02_model_states.pt", file(Some(1), 103, 2)),
+            ("expert_3_mp_rank_00_model_states.pt", file(None, 3, 0)),
+            ("layer_1_expert_x_mp_rank_00_model_states.pt", None),
+            ("expp_rank_3_mp_rank_01_optim_states.pt", Some(ExpertOptimizer { mp: 1, ep: 3 })),
             ("zero_pp_rank__mp_rank_00_optim_states.pt", None),
             ("zero_pp_rank_+1_mp_rank_00_optim_states.pt", None),
             ("mp_rank_00", None),

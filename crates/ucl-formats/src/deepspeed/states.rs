@@ -2,42 +2,48 @@
 
 use super::Rank;
 use super::flat::{Flat, Slot};
-use super::join::{Join, RankPart, numel};
+use super::join::{Join, RankPart};
+use super::laid::Laid;
 use super::layout::Layout;
-use super::mesh::Degrees;
 use super::model::{ModelFile, Shapes};
 use super::shard::Shard;
-use crate::inventory::{FileId, Inventory, Mesh, Problem, Role, Stored};
+use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Run, Stored};
 use crate::ranks::{MIXED, Opened};
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 
-/// The shards of one `mp` rank by data rank; nothing where one is missing or can't be read.
+/// The shards that have a part of a buffer, in order; nothing where one is missing or can't be read.
 pub(super) type Row<'a> = Vec<Option<&'a Opened<Shard>>>;
 
 /// Puts the states of all shards into the inventory.
 pub(super) fn collect(
-    models: &[(Rank, Opened<ModelFile>)],
+    laid: &[Laid<'_>],
     shards: &[(Rank, Opened<Shard>)],
-    degrees: Degrees,
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
     let states = names(shards);
-    let mut found: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
-    for ((mp, _), model) in models {
-        let Some(shapes) = &model.content.shapes else { continue };
-        let Some(row) = row(shards, *mp, degrees.dp, (shapes.len(), "parameter group"), problems)
-        else {
-            continue;
-        };
-        let mut swapped = HashSet::new();
-        for (index, shapes) in shapes.iter().enumerate() {
-            let group = Group { index, shapes, row: &row, at: degrees.at(*mp), model };
-            let Some(flat) = group.lay_out(degrees.dp, problems) else { continue };
-            group.whose(&flat, &mut swapped, problems);
-            group.buffer(&flat, "group").states(&states, &mut found, inventory, problems);
+    let mut expected: HashMap<u64, usize> = HashMap::new();
+    for group in laid {
+        expected.insert(group.mp, group.model.content.shapes.as_ref().map_or(0, Vec::len));
+    }
+    let mut by_rank: HashMap<Rank, &Opened<Shard>> = HashMap::new();
+    for ((mp, dp), shard) in shards {
+        let word = "parameter group";
+        let fits = expected.get(mp).is_none_or(|count| of_groups(shard, *count, word, problems));
+        if fits {
+            by_rank.insert((*mp, *dp), shard);
         }
+    }
+    let there: HashSet<u64> = shards.iter().map(|((mp, _), _)| *mp).collect();
+    let mut found: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
+    let mut swapped = HashSet::new();
+    for laid in laid.iter().filter(|laid| there.contains(&laid.mp)) {
+        let row = laid.ranks.iter().map(|rank| by_rank.get(rank).copied()).collect();
+        let group = Group { laid, row };
+        let Some(flat) = group.lay_out(problems) else { continue };
+        group.whose(&flat, &mut swapped, problems);
+        group.states(&flat, &states, &mut found, inventory, problems);
     }
     inventory.tensors.extend(found.into_iter().flatten());
 }
@@ -78,6 +84,10 @@ pub(super) struct FlatBuffer<'a> {
     pub(super) word: &'static str,
     pub(super) shapes: &'a Shapes,
     pub(super) row: &'a Row<'a>,
+    /// `mp` and data rank of each part.
+    pub(super) ranks: &'a [Rank],
+    /// What the ranks that share it are called.
+    pub(super) among: &'static str,
     pub(super) at: &'a Mesh,
     pub(super) model: &'a Opened<ModelFile>,
 }
@@ -93,11 +103,11 @@ impl<'a> FlatBuffer<'a> {
     ) {
         let before = problems.len();
         for (state, found) in states.iter().zip(found) {
-            let rank = |shard: &Option<&'a Opened<Shard>>| {
+            let part = |(shard, rank): (&Option<&'a Opened<Shard>>, &Rank)| {
                 let shard: &'a Opened<Shard> = (*shard)?;
                 let part = shard.content.groups.get(self.index);
                 let extent = part.and_then(|part| part.flat.get(state));
-                Some(RankPart { file: shard.file, path: &shard.path, extent })
+                Some(RankPart { file: shard.file, path: &shard.path, rank: *rank, extent })
             };
             let join = Join {
                 layout: self.layout,
@@ -107,7 +117,9 @@ impl<'a> FlatBuffer<'a> {
                 at: self.at,
                 of: format!("{} {}", self.word, self.index),
                 by: &self.model.path,
-                ranks: self.row.iter().map(rank).collect(),
+                among: self.among,
+                mp: self.ranks.first().map_or(0, |(mp, _)| *mp),
+                ranks: self.row.iter().zip(self.ranks).map(part).collect(),
             };
             join.store(found, inventory, problems);
             // What is wrong with one state is wrong with all.
@@ -133,28 +145,25 @@ fn of_groups(
     found == expected
 }
 
-/// A parameter group on one `mp` rank.
+/// A parameter group with its parts.
 struct Group<'a> {
-    index: usize,
-    shapes: &'a Shapes,
-    row: &'a Row<'a>,
-    at: Mesh,
-    model: &'a Opened<ModelFile>,
+    laid: &'a Laid<'a>,
+    row: Row<'a>,
 }
 
 impl Group<'_> {
-    fn lay_out(&self, ranks: u64, problems: &mut Vec<Problem>) -> Option<Flat> {
+    fn lay_out(&self, problems: &mut Vec<Problem>) -> Option<Flat> {
         let gaps = self.gaps(problems)?;
-        let mut slots = Vec::with_capacity(self.shapes.len());
-        for (index, (_, shape)) in self.shapes.iter().enumerate() {
+        let mut slots = Vec::with_capacity(self.laid.params.len());
+        for (index, param) in self.laid.params.iter().enumerate() {
             let gap = gaps.map_or(0, |gaps| gaps[index]);
-            slots.push(numel(shape).map(|numel| Slot { numel, gap }));
+            slots.push(param.numel().map(|numel| Slot { numel, gap }));
         }
         let slots: Option<Vec<_>> = slots.into_iter().collect();
-        let flat = slots.and_then(|slots| Flat::new(&slots, ranks));
+        let flat = slots.and_then(|slots| Flat::new(&slots, self.row.len() as u64));
         if flat.is_none() {
-            let message = format!("the shapes of group {} have too many elements", self.index);
-            problems.push(Problem::new(&self.model.path, message));
+            let message = format!("the shapes of group {} have too many elements", self.laid.index);
+            problems.push(Problem::new(&self.laid.model.path, message));
         }
         flat
     }
@@ -163,18 +172,20 @@ impl Group<'_> {
     fn gaps(&self, problems: &mut Vec<Problem>) -> Option<Option<&[u64]>> {
         let mut usual: Option<&[u64]> = None;
         for shard in self.row.iter().flatten() {
-            let Some(gaps) = shard.content.gaps.as_ref().and_then(|all| all.get(self.index)) else {
+            let Some(gaps) = shard.content.gaps.as_ref().and_then(|all| all.get(self.laid.index))
+            else {
                 continue;
             };
-            let wrong = if gaps.len() != self.shapes.len() {
-                format!("has {} entries for {} parameters", gaps.len(), self.shapes.len())
+            let wrong = if gaps.len() != self.laid.params.len() {
+                format!("has {} entries for {} parameters", gaps.len(), self.laid.params.len())
             } else if usual.is_some_and(|usual| usual != gaps) {
                 "is not the same as in the other data ranks".to_owned()
             } else {
                 usual = Some(gaps);
                 continue;
             };
-            let message = format!("`param_alignment_paddings` of group {} {wrong}", self.index);
+            let message =
+                format!("`param_alignment_paddings` of group {} {wrong}", self.laid.index);
             problems.push(Problem::new(&shard.path, message));
             return None;
         }
@@ -184,17 +195,21 @@ impl Group<'_> {
     /// Finds shards that lie under another rank's name: what they say of their own part is then not
     /// what their rank holds, but what another one does.
     fn whose(&self, flat: &Flat, swapped: &mut HashSet<FileId>, problems: &mut Vec<Problem>) {
+        // Experts are numbered anew on each rank, so that several ranks say the same.
+        if self.laid.experts {
+            return;
+        }
         // The record is of another order under round robin.
-        if self.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
+        if self.laid.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
             return;
         }
         let first = |rank: usize| {
             let (slot, start, len) = flat.first(rank as u64)?;
-            Some((self.shapes[slot].0.as_str(), start, len))
+            Some((self.laid.params[slot].name.as_str(), start, len))
         };
         for (rank, shard) in self.row.iter().enumerate() {
             let Some(shard) = shard else { continue };
-            let said = shard.content.firsts.get(self.index).and_then(Option::as_ref);
+            let said = shard.content.firsts.get(self.laid.index).and_then(Option::as_ref);
             let said = said.map(|(name, start, len)| (name.as_str(), *start, *len));
             if said.is_none() || said == first(rank) {
                 continue;
@@ -212,8 +227,71 @@ impl Group<'_> {
         }
     }
 
-    fn buffer<'s>(&'s self, layout: &'s Flat, word: &'static str) -> FlatBuffer<'s> {
-        let Group { index, shapes, row, at, model } = self;
-        FlatBuffer { layout, index: *index, word, shapes, row, at, model }
+    /// Stores all states; what this rank has of a stack goes to the rows of the whole one.
+    fn states(
+        &self,
+        flat: &Flat,
+        states: &IndexSet<String>,
+        found: &mut [Vec<Stored>],
+        inventory: &mut Inventory,
+        problems: &mut Vec<Problem>,
+    ) {
+        let laid = self.laid;
+        let params = laid.params.iter().map(|param| (param.name.clone(), param.shape.clone()));
+        let shapes: Shapes = params.collect();
+        let buffer = FlatBuffer {
+            layout: flat,
+            index: laid.index,
+            word: "group",
+            shapes: &shapes,
+            row: &self.row,
+            ranks: &laid.ranks,
+            among: if laid.experts { "among the ranks of its experts, rank" } else { "data rank" },
+            at: &laid.at,
+            model: laid.model,
+        };
+        let mut own: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
+        buffer.states(states, &mut own, inventory, problems);
+        for (found, own) in found.iter_mut().zip(own) {
+            for (param, mut stored) in laid.params.iter().zip(own) {
+                let (Some(rows), Data::Runs(runs)) = (&param.rows, &mut stored.data) else {
+                    found.push(stored);
+                    continue;
+                };
+                let size = stored.dtype.size_bytes();
+                let runs = of_rows(std::mem::take(runs), rows, param.numel().unwrap_or(0), size);
+                let whole =
+                    found.iter_mut().find(|held| held.name == param.name && held.at == laid.at);
+                match whole.map(|held| &mut held.data) {
+                    Some(Data::Runs(held)) => {
+                        held.extend(runs);
+                        held.sort_by_key(|run| run.start);
+                    }
+                    _ => found.push(Stored { data: Data::Runs(runs), ..stored }),
+                }
+            }
+        }
     }
+}
+
+/// The runs of a stack over all ranks, from those of the rows that one rank has.
+fn of_rows(runs: Vec<Run>, rows: &[u64], numel: u64, size: u64) -> Vec<Run> {
+    let row = numel / (rows.len() as u64).max(1);
+    let mut whole = Vec::new();
+    for run in runs {
+        let mut done = 0;
+        while done < run.len && row > 0 {
+            let (at, within) = ((run.start + done) / row, (run.start + done) % row);
+            let len = (row - within).min(run.len - done);
+            let Some(number) = rows.get(at as usize) else { break };
+            whole.push(Run {
+                start: number * row + within,
+                len,
+                offset: run.offset + done * size,
+                ..run
+            });
+            done += len;
+        }
+    }
+    whole
 }

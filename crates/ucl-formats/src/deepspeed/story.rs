@@ -1,11 +1,13 @@
 //! What a step says of itself: framework, versions, step, arguments, and what a person should know.
 
+use super::laid::Laid;
 use super::mesh::Step;
 use super::model::ModelFile;
 use crate::inventory::{Framework, Inventory, Problem};
 use crate::ranks::Opened;
 use crate::ranks::{MIXED, agreed};
 use serde_json::{Map, Value as Json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fills in everything but tensors; gives the name of the optimizer's wrapper.
 pub(super) fn tell(
@@ -39,8 +41,10 @@ pub(super) fn tell(
     let framework = if megatron { "Megatron-DeepSpeed" } else { "DeepSpeed" };
     let wrapper = if bf16 { format!("ZeRO-1, {optimizer}") } else { optimizer.clone() };
     let pipeline = if layers.is_empty() { "" } else { ", pipeline" };
-    inventory.kind = format!("{framework} {wrapper}{pipeline}");
-    per_parameter(step, problems);
+    let mixed = !step.files.experts.is_empty() || models().any(|m| m.num_experts.is_some());
+    let mixture = if mixed { ", mixture of experts" } else { "" };
+    inventory.kind = format!("{framework} {wrapper}{pipeline}{mixture}");
+    per_parameter(step, !layers.is_empty(), problems);
     notes(step, layers, inventory);
     optimizer
 }
@@ -81,16 +85,17 @@ fn documents(step: &Step<'_>, inventory: &mut Inventory) {
     }
 }
 
-/// Without ZeRO the states are numbered per parameter, and nothing says which number is which.
-fn per_parameter(step: &Step<'_>, problems: &mut Vec<Problem>) {
-    for (_, model) in step.models.iter().filter(|(_, model)| model.content.optimizer) {
+/// Without ZeRO the states are numbered, and of a pipeline's stage nothing tells the parameters.
+fn per_parameter(step: &Step<'_>, layered: bool, problems: &mut Vec<Problem>) {
+    let whole = |model: &ModelFile| layered && model.optimizer.is_some();
+    for (_, model) in step.models.iter().filter(|(_, model)| whole(&model.content)) {
         problems.push(
             Problem::new(
                 &model.path,
-                "this version can't read the optimizer of a run without ZeRO: its states are \
+                "this version can't read the optimizer of a pipeline without ZeRO: its states are \
                  numbered and not named",
             )
-            .help("Train one step with ZeRO stage 1 and save, or convert the weights alone."),
+            .help("Train one step with ZeRO stage 1 and save: that names the states."),
         );
     }
 }
@@ -140,6 +145,23 @@ fn notes(step: &Step<'_>, layers: &[((u64, u64), Opened<ModelFile>)], inventory:
         all().filter(|model| model.unchecked).count() + shards().filter(|s| s.unchecked).count();
     if unchecked > 0 {
         note(format!("{unchecked} files have no checksums: damage to their data can't be seen."));
+    }
+}
+
+/// Says over how many ranks experts are spread.
+pub(super) fn spread(laid: &[Laid<'_>], inventory: &mut Inventory) {
+    let mut sharing: BTreeMap<(u64, usize), u64> = BTreeMap::new();
+    for group in laid.iter().filter(|group| group.experts) {
+        *sharing.entry((group.mp, group.index)).or_default() += 1;
+    }
+    let over: BTreeSet<String> = sharing.values().filter(|n| **n > 1).map(u64::to_string).collect();
+    if !over.is_empty() {
+        let over: Vec<String> = over.into_iter().collect();
+        inventory.notes.push(format!(
+            "Experts are spread over {} ranks, each of which numbers its own from 0; here their \
+             numbers are those over all ranks.",
+            over.join(" and ")
+        ));
     }
 }
 

@@ -8,11 +8,12 @@
 mod entry;
 mod train;
 
+use super::experts::Experts;
 use super::mesh::Step;
 use super::model::{ModelFile, Shapes};
 use super::names::Files;
 use super::{Rank, carried};
-use super::{story, weights};
+use super::{laid, story, weights};
 use crate::inventory::{Carried, Data, Inventory, Mesh, Problem, Role, Stored, Survey, row_major};
 use crate::listed::listed;
 use crate::ranks::{Opened, open_all};
@@ -43,7 +44,10 @@ pub(crate) fn survey(root: &Path) -> Survey {
     let folder = Folder { models: &models, entries: &entries, whole };
     if whole {
         let one = super::mesh::Degrees { dp: 1, tp: 1, pp: 1 };
-        weights::collect(&models, &[], one, &mut inventory, &mut problems);
+        let experts = Experts::default();
+        let laid = laid::lay(&models, &[], &experts, one, &mut problems);
+        let read = weights::Read { models: &models, layers: &[], files: &[], experts: &experts };
+        weights::collect(&laid, &read, one, &mut inventory, &mut problems);
     }
     folder.states(&mut inventory, &mut problems);
     inventory.optimizer = train::optimizer(&models, &entries, &mut problems);

@@ -1,26 +1,32 @@
 //! The model's own tensors: which of them are one and the same, and what each is to the training.
 
 use super::Rank;
+use super::experts::{self, Expert, Experts};
+use super::laid::{Laid, Param};
 use super::mesh::Degrees;
 use super::model::ModelFile;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::named::Weight;
 use crate::ranks::Opened;
 use indexmap::{IndexMap, IndexSet};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// The state's name of the model's own tensors.
 pub(super) const PARAM: &str = "param";
 
 /// Puts the tensors of all model and layer files into the inventory.
 pub(super) fn collect(
-    models: &[(Rank, Opened<ModelFile>)],
-    layers: &[((u64, u64), Opened<ModelFile>)],
+    laid: &[Laid<'_>],
+    read: &Read<'_>,
     degrees: Degrees,
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
-    let known = Known::new(models.iter().map(|(_, model)| &model.content));
+    let Read { models, layers, .. } = *read;
+    let params = laid.iter().flat_map(|group| &group.params);
+    let trained = params.map(|param| (param.name.as_str(), param.shape.as_slice()));
+    let known = Known::new(models.iter().map(|(_, model)| &model.content), trained);
     let mut stored = HashSet::new();
     for ((mp, _), model) in models {
         let held = Held { file: model.file, at: degrees.at(*mp) };
@@ -28,6 +34,8 @@ pub(super) fn collect(
         let have: IndexSet<_> = weights.iter().map(|weight| weight.name.clone()).collect();
         // From stage 2 on frozen parameters stand beside the module too.
         weights.extend(model.content.frozen.iter().filter(|w| !have.contains(&w.name)).cloned());
+        // Those numbered on this rank are in the files of experts too, under their numbers over all.
+        weights.retain(|weight| read.files.is_empty() || Expert::one(&weight.name).is_none());
         known.store(weights, &held, &mut stored, inventory);
     }
     for ((layer, tp), file) in layers {
@@ -36,14 +44,43 @@ pub(super) fn collect(
             let name = format!("{layer}.{}", weight.name);
             Weight { name, extent: weight.extent.clone() }
         };
-        let weights = file.content.weights.iter().map(named).collect();
+        let weights = file.content.weights.iter().map(named);
+        let of_expert = |weight: &Weight| Expert::one(&weight.name).is_some();
+        let weights = weights.filter(|w| read.files.is_empty() || !of_expert(w)).collect();
         known.store(weights, &held, &mut stored, inventory);
     }
-    complete(models, !layers.is_empty(), degrees, inventory, problems);
+    let layered = !layers.is_empty();
+    let mut rows = Vec::new();
+    for (expert, file) in read.files {
+        let mut at = read.experts.at(expert.mp, degrees);
+        if layered {
+            at.shift_remove("pp");
+        }
+        let held = Held { file: file.file, at };
+        let of = |weight: &&Weight| Expert::one(&weight.name).is_some();
+        let (one, stacked): (Vec<_>, Vec<_>) = file.content.weights.iter().partition(of);
+        rows.extend(stacked.into_iter().map(|w| (w, file.file, &*file.path, held.at.clone())));
+        known.store(one.into_iter().cloned().collect(), &held, &mut stored, inventory);
+    }
+    let stacks: Vec<_> = models.iter().flat_map(|(_, model)| &model.content.autoep).collect();
+    for mut stored in experts::store(&rows, &stacks, PARAM, problems) {
+        stored.role = known.role(&stored.name);
+        inventory.tensors.push(stored);
+    }
+    complete(laid, layered, read.experts.incomplete, inventory, problems);
+}
+
+/// Everything that has weights.
+pub(super) struct Read<'a> {
+    pub(super) models: &'a [(Rank, Opened<ModelFile>)],
+    pub(super) layers: &'a [((u64, u64), Opened<ModelFile>)],
+    /// The files of experts, and what they tell together.
+    pub(super) files: &'a [experts::Read],
+    pub(super) experts: &'a Experts,
 }
 
 /// Stage and tensor rank, where a tensor has them.
-pub(super) type Place = (Option<u64>, Option<u64>);
+type Place = (Option<u64>, Option<u64>);
 
 fn place(at: &Mesh) -> Place {
     (at.get("pp").copied(), at.get("tp").copied())
@@ -66,19 +103,22 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn new(models: impl Iterator<Item = &'a ModelFile> + Clone) -> Known<'a> {
+    /// `trained` are the parameters that the optimizer has.
+    pub(super) fn new(
+        models: impl Iterator<Item = &'a ModelFile> + Clone,
+        trained: impl Iterator<Item = (&'a str, &'a [u64])> + Clone,
+    ) -> Known<'a> {
         let contents = || models.clone();
-        let groups = || contents().filter_map(|model| model.shapes.as_ref()).flatten().flatten();
         let mut tied = HashMap::new();
-        for (name, _) in groups() {
+        for (name, _) in trained.clone() {
             let local = name.strip_prefix("tied_modules.").and_then(|rest| rest.split_once('.'));
             if let Some((_, local)) = local {
-                let only = tied.entry(local).or_insert(Some(name.as_str()));
+                let only = tied.entry(local).or_insert(Some(name));
                 *only = only.filter(|earlier| *earlier == name);
             }
         }
         Known {
-            trained: groups().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect(),
+            trained: trained.collect(),
             buffers: contents().flat_map(|model| &model.buffers).map(String::as_str).collect(),
             shared: contents()
                 .flat_map(|model| &model.shared)
@@ -187,9 +227,9 @@ impl<'a> Known<'a> {
 
 /// Every trained parameter of every rank has to be among the weights, in its shape.
 fn complete(
-    models: &[(Rank, Opened<ModelFile>)],
+    laid: &[Laid<'_>],
     layered: bool,
-    degrees: Degrees,
+    incomplete: bool,
     inventory: &Inventory,
     problems: &mut Vec<Problem>,
 ) {
@@ -199,11 +239,11 @@ fn complete(
     }
     let layers_here: HashSet<_> =
         inventory.tensors.iter().map(|t| (layer_of(&t.name), place(&t.at))).collect();
-    for ((mp, _), model) in models {
-        let at = if layered { degrees.at_layer(mp % degrees.tp) } else { degrees.at(*mp) };
-        let at = place(&at);
-        let mut absent = Vec::new();
-        for (name, shape) in model.content.shapes.iter().flatten().flatten() {
+    let mut absent: BTreeMap<u64, (&PathBuf, Vec<&str>)> = BTreeMap::new();
+    for group in laid {
+        let (stage, tp) = place(&group.at);
+        let at = (stage.filter(|_| !layered), tp);
+        for Param { name, shape, .. } in &group.params {
             match weights.get(&(name.as_str(), at)) {
                 Some(stored) if stored.shape == *shape => {}
                 Some(stored) => problems.push(Problem::new(
@@ -213,24 +253,25 @@ fn complete(
                         stored.shape
                     ),
                 )),
-                // The missing file of a layer was named already.
+                // The missing file of a layer or an expert was named already.
                 None if layered && !layers_here.contains(&(layer_of(name), at)) => {}
-                None => absent.push(name.as_str()),
+                None if group.experts && incomplete => {}
+                None => absent.entry(group.mp).or_insert((&group.model.path, vec![])).1.push(name),
             }
         }
-        problems.extend(without_weights(model, &absent));
     }
+    problems.extend(absent.values().filter_map(|(path, absent)| without_weights(path, absent)));
 }
 
 /// Parameters that only the optimizer has.
-pub(super) fn without_weights(model: &Opened<ModelFile>, absent: &[&str]) -> Option<Problem> {
+pub(super) fn without_weights(path: &Path, absent: &[&str]) -> Option<Problem> {
     let first = absent.first()?;
     let more = match absent.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let message = format!("the optimizer has `{first}`{more}, the weights do not");
-    Some(Problem::new(&model.path, message))
+    Some(Problem::new(path, message))
 }
 
 /// The part of a pipeline's name that says which layer's file holds it.

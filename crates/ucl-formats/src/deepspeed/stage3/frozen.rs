@@ -46,7 +46,7 @@ pub(super) fn collect(
         let part = |rank: u64| {
             let (file, pieces) = ranks.get(&rank)?;
             let extent = Some(&pieces.get(name.as_str())?.extent);
-            Some(RankPart { file: file.file, path: &file.path, extent })
+            Some(RankPart { file: file.file, path: &file.path, rank: (mp, rank), extent })
         };
         let join = Join {
             layout: &layout,
@@ -56,6 +56,8 @@ pub(super) fn collect(
             at: &at,
             of: format!("`{name}`"),
             by: &model.path,
+            among: "data rank",
+            mp,
             ranks: (0..degrees.dp).map(part).collect(),
         };
         join.store(&mut found, inventory, problems);

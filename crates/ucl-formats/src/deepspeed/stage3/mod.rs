@@ -19,6 +19,7 @@ use super::states::{self, FlatBuffer};
 use crate::inventory::{Inventory, Problem, Stored};
 use crate::ranks::Opened;
 use cut::Cut;
+use indexmap::IndexSet;
 use std::path::Path;
 
 /// Puts all tensors into the inventory.
@@ -38,6 +39,12 @@ pub(super) fn collect(
              group; the others held the same."
         ));
     }
+}
+
+/// What is in a sub-group, over all `mp` ranks; data ranks have the same.
+pub(super) fn params(step: &Step<'_>, buffer: usize) -> IndexSet<String> {
+    let shapes = first(step).filter_map(|(_, model)| model.content.shapes.as_ref()?.get(buffer));
+    shapes.flatten().map(|(name, _)| name.clone()).collect()
 }
 
 /// What this version can't read of ZeRO-3.
@@ -102,6 +109,7 @@ fn masters(
             continue;
         }
         let at = degrees.at(mp);
+        let ranks: Vec<Rank> = (0..degrees.dp).map(|dp| (mp, dp)).collect();
         for (index, shapes) in shapes.iter().enumerate() {
             let Some(layout) = Cut::new(shapes.iter().map(|(_, shape)| shape), degrees.dp) else {
                 let message = format!("the shapes of sub-group {index} have too many elements");
@@ -114,6 +122,8 @@ fn masters(
                 word: "sub-group",
                 shapes,
                 row: &row,
+                ranks: &ranks,
+                among: "data rank",
                 at: &at,
                 model,
             };

@@ -18,7 +18,9 @@ pub(super) fn collect(
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
-    let known = Known::new(first(step).map(|(_, model)| &model.content));
+    let models = first(step).map(|(_, model)| &model.content);
+    let shapes = models.clone().filter_map(|model| model.shapes.as_ref()).flatten().flatten();
+    let known = Known::new(models, shapes.map(|(name, shape)| (name.as_str(), shape.as_slice())));
     let mut stored = HashSet::new();
     for (mp, model) in first(step) {
         let held = Held { file: model.file, at: degrees.at(mp) };
@@ -79,7 +81,7 @@ fn stand_ins(
     let shapes = model.content.shapes.iter().flatten().flatten();
     let absent: Vec<&str> =
         shapes.map(|(name, _)| name.as_str()).filter(|name| !here.contains(name)).collect();
-    problems.extend(without_weights(model, &absent));
+    problems.extend(without_weights(&model.path, &absent));
 }
 
 /// Every data rank saves its own buffers, and statistics of what a rank saw are its own: the files'
