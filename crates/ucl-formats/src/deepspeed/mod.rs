@@ -100,8 +100,10 @@ fn listed<K: Copy>(files: &BTreeMap<K, PathBuf>) -> Vec<(K, PathBuf)> {
 fn unsupported(root: &Path, files: &Files) -> Vec<(&'static str, Problem)> {
     let mut problems = Vec::new();
     if let (Some(one), Some(other)) = (files.stage3.values().next(), files.models.values().next()) {
-        let message =
-            format!("it is of ZeRO-3, and {} beside it of another stage", crate::ranks::name_of(other));
+        let message = format!(
+            "it is of ZeRO-3, and {} beside it of another stage",
+            crate::ranks::name_of(other)
+        );
         let help = "Two runs may have written here: keep the files of one.";
         problems.push(("DeepSpeed", Problem::new(one, message).help(help)));
     }
