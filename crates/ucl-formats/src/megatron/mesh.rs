@@ -2,6 +2,7 @@
 
 use super::names::{Files, Numbers};
 use super::rank::RankFile;
+use super::whose;
 use crate::deepspeed::agree::{MIXED, agreed, count};
 use crate::deepspeed::open::Opened;
 use crate::inventory::{Mesh, Problem};
@@ -73,6 +74,7 @@ impl<'a> Step<'a> {
         }
         let present = files.models.keys().filter_map(|numbers| degrees.place(numbers)).collect();
         degrees.all_present(root, &present, problems);
+        whose::check(degrees, &ranks, problems);
         Step { root, degrees, ranks }
     }
 

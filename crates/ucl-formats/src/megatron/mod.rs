@@ -21,6 +21,7 @@ mod stages;
 mod states;
 mod story;
 mod weights;
+mod whose;
 
 use crate::deepspeed::open::open_all;
 use crate::inventory::{Carried, Framework, Inventory, Survey};
