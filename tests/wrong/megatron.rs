@@ -79,6 +79,21 @@ fn degrees_that_are_none() {
     insta::assert_snapshot!("megatron-degrees", scene.said());
 }
 
+/// Every file records who wrote it.
+#[test]
+fn files_in_the_folders_of_others() {
+    let mut scene = scene(&square());
+    let at = |name: &str| scene.path(&format!("run/{name}/{FILE}"));
+    let [first, beside, below] = ["mp_rank_00_000", "mp_rank_01_000", "mp_rank_00_001"].map(at);
+    let kept = fs::read(&beside).unwrap();
+    fs::copy(&first, &beside).unwrap();
+    scene.refused("another tensor rank's", &[]);
+    fs::write(&beside, kept).unwrap();
+    fs::copy(&below, &first).unwrap();
+    scene.refused("another stage's", &[]);
+    insta::assert_snapshot!("megatron-whose", scene.said());
+}
+
 /// A file that ends anywhere is refused; nothing is read beyond it.
 #[test]
 fn a_file_that_ends_early() {

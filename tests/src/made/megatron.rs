@@ -112,12 +112,12 @@ impl Mlm {
         for stage in 0..self.pp() {
             for index in 0..stage_ranks {
                 let (t, x) = (index % self.tp, index / self.etp % self.ep);
-                self.write_rank(folder, [stage, t, x, index % self.etp], index < self.tp);
+                self.write_rank(folder, [stage, t, x, index % self.etp], index);
             }
         }
     }
 
-    fn write_rank(&self, folder: &Path, [stage, t, x, et]: [usize; 4], dense: bool) {
+    fn write_rank(&self, folder: &Path, [stage, t, x, et]: [usize; 4], index: usize) {
         let mut name = format!("mp_rank_{t:02}");
         for (size, number) in [(self.pp(), stage), (self.ep, x)] {
             if size > 1 {
@@ -126,6 +126,9 @@ impl Mlm {
         }
         let mut pt = Pt::default();
         let mut args = self.arguments();
+        let stage_ranks = (self.etp * self.ep).max(self.tp);
+        args["rank"] = json!(stage * stage_ranks + index);
+        args["world_size"] = json!(self.pp() * stage_ranks);
         for (key, value) in self.args.as_object().expect("a dict") {
             args[key] = value.clone();
         }
@@ -153,7 +156,11 @@ impl Mlm {
         fs::create_dir_all(folder.join(&name)).expect("a folder");
         pt.save(root, &folder.join(&name).join("model_optim_rng.pt"));
         if self.distributed {
-            self.write_buffers(&folder.join(&name).join("distrib_optim.pt"), &chunks, dense);
+            self.write_buffers(
+                &folder.join(&name).join("distrib_optim.pt"),
+                &chunks,
+                index < self.tp,
+            );
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::names::{Files, Numbers};
 use super::rank::RankFile;
+use super::whose;
 use crate::inventory::{Mesh, Problem};
-use crate::ranks::Opened;
-use crate::ranks::{MIXED, agreed, count};
+use crate::ranks::{MIXED, Opened, agreed, count};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -73,6 +73,7 @@ impl<'a> Step<'a> {
         }
         let present = files.models.keys().filter_map(|numbers| degrees.place(numbers)).collect();
         degrees.all_present(root, &present, problems);
+        whose::check(degrees, &ranks, problems);
         Step { root, degrees, ranks }
     }
 

@@ -21,6 +21,7 @@ mod stages;
 mod states;
 mod story;
 mod weights;
+mod whose;
 
 use crate::inventory::{Carried, Framework, Inventory, Survey};
 use crate::ranks::open_all;
