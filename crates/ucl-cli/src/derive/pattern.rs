@@ -196,7 +196,7 @@ mod tests {
     fn what_is_refused() {
         let too_long = "a".repeat(LONGEST + 1);
         let patterns =
-            ["(", "[a", "a**", "(?=a)b", "(?<!a)b", r"(a)\1", r"a\", "(a{900}){900}", &too_long];
+            ["(", "[a", "(?=a)b", "(?<!a)b", r"(a)\1", r"a\", "(a{900}){900}", &too_long];
         for pattern in patterns {
             assert!(Patterns::default().add(pattern).is_err(), "{pattern}");
         }
