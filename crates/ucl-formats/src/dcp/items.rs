@@ -53,6 +53,9 @@ struct Opened {
 /// Files are read on a few threads: they wait for the disk.
 const THREADS: usize = 8;
 
+/// How many wrong chunks of a file are told one by one.
+const TOLD: usize = 4;
+
 /// With fewer items than this one thread is quick enough.
 const MANY: usize = 256;
 
@@ -129,7 +132,7 @@ fn file(path: &Path, items: &[usize], wanted: &[(&str, Wanted<'_>)]) -> Result<O
     let missing = |error: std::io::Error| {
         let message = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                format!("it is missing; .metadata says that {} chunks lie in it", items.len())
+                format!("it is missing; .metadata says that chunks lie in it: {}", items.len())
             }
             _ => format!("it can't be read: {error}"),
         };
@@ -141,19 +144,28 @@ fn file(path: &Path, items: &[usize], wanted: &[(&str, Wanted<'_>)]) -> Result<O
     let file = File::open(path).map_err(missing)?;
     let bytes = file.metadata().map_err(missing)?.len();
     let mut reader = Items { path, file, bytes, header_bytes: 0, blocks: HashMap::new() };
-    let (mut found, mut problems) = (Vec::with_capacity(items.len()), Vec::new());
+    let (mut found, mut problems, mut wrong) = (Vec::with_capacity(items.len()), Vec::new(), 0);
+    let mut tell = |message: String| {
+        problems.push(
+            Problem::new(path, message)
+                .help("The file is cut short or of another save: copy the folder again."),
+        );
+    };
     for index in items {
         let (_, item) = &wanted[*index];
         match reader.item(item) {
             Ok(place) => found.push((*index, place)),
-            Err(message) => problems.push(
-                Problem::new(
-                    path,
-                    format!("the chunk of `{}` at byte {}: {message}", item.name, item.offset),
-                )
-                .help("The file is cut short or of another save: copy the folder again."),
-            ),
+            Err(message) => {
+                wrong += 1;
+                if wrong <= TOLD {
+                    let (name, at) = (item.name, item.offset);
+                    tell(format!("the chunk of `{name}` at byte {at}: {message}"));
+                }
+            }
         }
+    }
+    if wrong > TOLD {
+        tell(format!("so are chunks after these, {} in all", wrong - TOLD));
     }
     let source = SourceFile { path: path.to_owned(), bytes, header_bytes: reader.header_bytes };
     Ok(Opened { source, found, problems })

@@ -8,7 +8,7 @@ use crate::inventory::Problem;
 use crate::torch::limits::MAX_PICKLE_BYTES;
 use crate::torch::{Pickle, Value};
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -81,7 +81,8 @@ impl Metadata {
             Problem::new(path, format!("it is not a pickle that can be read: {error}"))
                 .help(DAMAGED)
         })?;
-        let mut reader = Reader { path, out: Metadata::default(), problems };
+        let mut reader =
+            Reader { path, out: Metadata::default(), problems, refused: HashSet::new() };
         reader.run(pickle.root())?;
         Ok(reader.out)
     }
@@ -95,6 +96,8 @@ struct Reader<'a> {
     path: &'a Path,
     out: Metadata,
     problems: &'a mut Vec<Problem>,
+    /// Entries with a place that was told to be wrong.
+    refused: HashSet<String>,
 }
 
 /// Places of an entry by the offsets of the chunk; objects have none.
@@ -122,7 +125,7 @@ impl Reader<'_> {
             } else {
                 self.tensor(name, entry, &mut own);
             }
-            if let Some(offsets) = own.into_keys().next() {
+            if let Some(offsets) = own.into_keys().min() {
                 let at = offsets.map_or("no offsets".to_owned(), |at| format!("offsets {at:?}"));
                 self.wrong(format!(
                     "`storage_data` places a chunk of `{name}` at {at}, which is not listed"
@@ -163,7 +166,10 @@ impl Reader<'_> {
                 ));
                 continue;
             }
-            let Some(place) = self.place(name, info) else { continue };
+            let Some(place) = self.place(name, info) else {
+                self.refused.insert(name.to_owned());
+                continue;
+            };
             if places.entry(name.to_owned()).or_default().insert(at, place).is_some() {
                 self.wrong(format!("`storage_data` places the same chunk of `{name}` twice"));
             }
@@ -232,7 +238,7 @@ impl Reader<'_> {
                 continue;
             };
             let place = own.remove(&Some(offsets.clone()));
-            if place.is_none() && !shape.contains(&0) {
+            if place.is_none() && !shape.contains(&0) && !self.refused.contains(name) {
                 lost.push(format!("{offsets:?}"));
             }
             listed.chunks.push(ListedChunk { offsets, shape, place });

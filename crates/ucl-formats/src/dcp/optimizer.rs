@@ -7,7 +7,8 @@ use crate::named::bare;
 use crate::torch::json;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// The key of the step.
 const STEP: &str = "step";
@@ -145,7 +146,10 @@ pub(super) fn groups(
     groups: &mut Groups,
     problems: &mut Vec<Problem>,
 ) {
-    for (name, object) in &folder.objects {
+    // What can't be read of a file that is known to be missing or damaged is no news.
+    let known: BTreeSet<PathBuf> = problems.iter().map(|problem| problem.file.clone()).collect();
+    let sound = folder.objects.iter().filter(|(_, object)| !known.contains(&object.path));
+    for (name, object) in sound {
         match tree.part(folder, name) {
             Part::Group(optimizer, rest) => match object.open() {
                 Ok(file) => groups.entry(optimizer, rest, json::json(&file, file.value.root())),
