@@ -199,7 +199,7 @@ fn an_adapter_is_added_to_masters_wherever_they_lie() {
                 match (tensor == weight, state.as_str()) {
                     (true, "fp32") => assert_ne!(now, Some(known), "{name}"),
                     (true, _) => {
-                        assert_eq!(now, None, "{name} {state}: no moments of a merged weight")
+                        assert_eq!(now, None, "{name} {state}: no moments of a merged weight");
                     }
                     (false, _) => assert_eq!(now, Some(known), "{name} {tensor}"),
                 }

@@ -53,7 +53,7 @@ fn files_that_are_no_whole_model() {
         fs::copy(other, scene.path("run/params.json")).unwrap();
     });
     scene_of(LLAMA, "sizes that are no JSON", &|scene| {
-        scene.write("run/params.json", "{\"dim\": ")
+        scene.write("run/params.json", "{\"dim\": ");
     });
     scene_of("meta-mixtral-files3", "a file of tensors of their own is missing", &|scene| {
         fs::remove_file(scene.path("run/consolidated.02.pt")).unwrap();

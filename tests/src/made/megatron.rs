@@ -86,6 +86,10 @@ impl Default for Mlm {
     }
 }
 
+/// Adds a parameter: its name; layer, expert, and whether it is of the first stage; rows; columns; its cut.
+type Add<'a> =
+    dyn FnMut(&str, (Option<usize>, Option<usize>, bool), usize, Option<usize>, Cut) + 'a;
+
 /// A tensor and where it lies.
 struct Placed {
     whole: Whole,
@@ -285,23 +289,14 @@ impl Mlm {
         for l in 0..self.total() {
             let here = (Some(l), None, false);
             let p = format!("{stack}.layers.{l}");
-            let both = |add: &mut dyn FnMut(
-                &str,
-                (Option<usize>, Option<usize>, bool),
-                usize,
-                Option<usize>,
-                Cut,
-            ),
-                        name: &str,
-                        rows: usize,
-                        columns: Option<usize>,
-                        cut: Cut| {
-                add(&format!("{p}.{name}weight"), here, rows, columns, cut);
-                if self.gpt {
-                    let cut = if cut == Cut::Columns { Cut::Nowhere } else { cut };
-                    add(&format!("{p}.{name}bias"), here, rows, None, cut);
-                }
-            };
+            let both =
+                |add: &mut Add<'_>, name: &str, rows: usize, columns: Option<usize>, cut: Cut| {
+                    add(&format!("{p}.{name}weight"), here, rows, columns, cut);
+                    if self.gpt {
+                        let cut = if cut == Cut::Columns { Cut::Nowhere } else { cut };
+                        add(&format!("{p}.{name}bias"), here, rows, None, cut);
+                    }
+                };
             let [norm1, qkv, proj, norm2, fc1, fc2] = match self.names {
                 Names::Legacy => [
                     "input_norm.",
@@ -428,7 +423,7 @@ impl Mlm {
 
     /// A flat dict, or dicts in dicts.
     fn module(&self, pt: &mut Pt, held: &[Piece]) -> NodeId {
-        let mut tensor = |pt: &mut Pt, piece: &Piece| match self.half {
+        let tensor = |pt: &mut Pt, piece: &Piece| match self.half {
             true => pt.halves(&piece.shape, &piece.states[0]),
             false => pt.floats(&piece.shape, &piece.states[0]),
         };
@@ -441,7 +436,7 @@ impl Mlm {
             entries.push(("decoder.layers.0.mlp.linear_fc1._extra_state", none));
             return pt.ordered(entries);
         }
-        let mut below = |pt: &mut Pt, prefix: &str| {
+        let below = |pt: &mut Pt, prefix: &str| {
             let of =
                 held.iter().filter_map(|piece| Some((piece.name.strip_prefix(prefix)?, piece)));
             let mut entries = Vec::new();
@@ -487,7 +482,7 @@ impl Mlm {
             let decay = *kind < 2;
             let own_kind = |index: usize| match *kind {
                 1 => index % 2 == 1,
-                _ => !self.foreign || !decay || index % 2 == 0,
+                _ => !self.foreign || !decay || index.is_multiple_of(2),
             };
             let numbered = pieces.iter().enumerate();
             let of = numbered.filter(|(i, p)| (p.shape.len() > 1) == decay && own_kind(*i));
@@ -500,9 +495,8 @@ impl Mlm {
             for piece in of {
                 let step = pt.floats(&[], &[7.0]);
                 let mut entries = vec![("step", step)];
-                for state in 1..3 {
-                    let tensor = pt.floats(&piece.shape, &piece.states[state]);
-                    entries.push((STATES[state], tensor));
+                for (state, values) in STATES.iter().zip(&piece.states).skip(1) {
+                    entries.push((*state, pt.floats(&piece.shape, values)));
                 }
                 let number = states.len() as i64;
                 let key = pt.pickle.int(number);

@@ -116,7 +116,7 @@ fn block(piece: &Value, elements: u64, held: u64) -> Result<Option<Block>, Strin
         match block.loops.first_mut() {
             None if *from == block.len && *to == block.len => block.len *= count,
             Some((inner, step, by)) if *from == *step * *inner && *to == *by * *inner => {
-                *inner *= count
+                *inner *= count;
             }
             _ => block.loops.insert(0, (*count, *from, *to)),
         }
@@ -199,7 +199,8 @@ fn interval(
         }
         _ => (len, count),
     };
-    let whole = len % inner == 0 && block.source % inner == 0 && block.dest % inner == 0;
+    let whole =
+        len % inner == 0 && block.source.is_multiple_of(inner) && block.dest.is_multiple_of(inner);
     if count != outer || !whole {
         return None;
     }

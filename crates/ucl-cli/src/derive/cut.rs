@@ -193,7 +193,7 @@ fn in_parts(
         (Parts::Equal(count), false) => {
             // Here the dim is one of the stored tensor.
             let whole: u64 = widths(tensor, sub.dim)?.iter().sum();
-            if whole % count != 0 {
+            if !whole.is_multiple_of(*count) {
                 return Err(format!(
                     "{count} equal parts do not make up its {whole} of dim {}",
                     sub.dim

@@ -125,6 +125,8 @@ impl FakeWork {
                             let (sum, _) = sums[element].unwrap_or((0.0, 1));
                             sums[element] = Some((sum + wide(piece.dtype, stored), 1));
                         }
+                        // The fakes have none: products have tests of their own, against numpy.
+                        MoveRole::Product(_) => panic!("a fake without products"),
                         MoveRole::Synth(seed) => {
                             let mut made = [0; 4];
                             ucl_tensor::synth(seed, from as u64, 1, DType::F32, &mut made).unwrap();

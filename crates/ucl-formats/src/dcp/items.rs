@@ -171,6 +171,9 @@ fn file(path: &Path, items: &[usize], wanted: &[(&str, Wanted<'_>)]) -> Result<O
     Ok(Opened { source, found, problems })
 }
 
+/// The tensors of a safetensors file: type, shape, and where they begin.
+type Block = HashMap<String, (DType, Vec<u64>, u64)>;
+
 /// A file whose items are looked at.
 struct Items<'a> {
     path: &'a Path,
@@ -178,7 +181,7 @@ struct Items<'a> {
     bytes: u64,
     header_bytes: u64,
     /// Safetensors by where they begin.
-    blocks: HashMap<u64, HashMap<String, (DType, Vec<u64>, u64)>>,
+    blocks: HashMap<u64, Block>,
 }
 
 impl Items<'_> {

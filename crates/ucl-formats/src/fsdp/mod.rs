@@ -26,12 +26,15 @@ pub(crate) fn is_rank_file(name: &str) -> bool {
     series::rank_of(name).is_some()
 }
 
+/// A rank and its file.
+type RankOpened = (u64, Opened<RankFile>);
+
 /// Reads the headers of all ranks' files of a folder.
 pub(crate) fn survey(root: &Path) -> Survey {
     let mut inventory = Inventory { root: root.to_owned(), ..Inventory::default() };
     inventory.framework = Framework::TorchDistributed;
     let mut problems = Vec::new();
-    let mut ranks: Vec<(Series, Vec<(u64, Opened<RankFile>)>)> = Vec::new();
+    let mut ranks: Vec<(Series, Vec<RankOpened>)> = Vec::new();
     for series in series(root) {
         let paths: Vec<(u64, PathBuf)> =
             series.files.iter().map(|(rank, path)| (*rank, path.clone())).collect();

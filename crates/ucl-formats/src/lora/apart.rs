@@ -21,7 +21,7 @@ pub(crate) fn set_apart(beside: Option<&Path>, survey: &mut Survey) {
         inventory.tensors.iter().map(|stored| stored.name.as_str()).collect();
     let is_own = |name: &&&str| matches!(named(bare(name)), Named::Own(_));
     let is_half = |name: &&str| matches!(named(bare(name)), Named::Half(_));
-    if !names.iter().any(|name| is_half(name)) || names.iter().find(is_own).is_none() {
+    if !names.iter().any(is_half) || names.iter().find(is_own).is_none() {
         return;
     }
     let new: IndexMap<String, String> =

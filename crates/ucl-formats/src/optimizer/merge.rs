@@ -131,7 +131,7 @@ fn states<'a>(saved: &[(&Path, FileId, &'a Saved)], key: &Key) -> IndexMap<&'a s
         for (state, held) in saved.states.get(key).into_iter().flatten() {
             match (held, found.get_mut(state.as_str())) {
                 (State::Tensor(held), Some(Found::Tensor(parts))) => {
-                    parts.push((*file, held.clone()))
+                    parts.push((*file, held.clone()));
                 }
                 (State::Tensor(held), None) => {
                     found.insert(state, Found::Tensor(vec![(*file, held.clone())]));

@@ -11,7 +11,7 @@ use crate::inventory::{Inventory, Problem, Role, Stored};
 use crate::named::Weight;
 use crate::ranks::MIXED;
 use crate::ranks::Opened;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Puts the frozen parameters of an `mp` rank together; `model` is its first data rank's file, `have`
 /// are those that are stored whole already.
@@ -24,7 +24,7 @@ pub(super) fn collect(
     problems: &mut Vec<Problem>,
 ) {
     let at = degrees.at(mp);
-    let ranks: HashMap<u64, _> =
+    let ranks: BTreeMap<u64, _> =
         models.iter().filter(|((of, _), _)| *of == mp).map(of_rank).collect();
     let wanted = || model.content.frozen_shapes.iter().filter(|(name, _)| !have.contains(&**name));
     let before = problems.len();
@@ -32,7 +32,6 @@ pub(super) fn collect(
         complete(file, wanted().map(|(name, _)| name.as_str()), pieces, problems);
     }
     if problems.len() > before || most_are_missing(ranks.len(), degrees) {
-        problems[before..].sort_by(|a, b| a.file.cmp(&b.file));
         return;
     }
     let mut found: Vec<Stored> = Vec::new();

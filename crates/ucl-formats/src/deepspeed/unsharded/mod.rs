@@ -248,7 +248,7 @@ fn cut(extent: &TensorExtent, params: &[Candidate], file: FileId) -> Result<Vec<
 /// The optimizers of a step: one in each model file, and for experts one of each expert rank.
 pub(super) fn sources<'a>(
     models: &'a [(Rank, Opened<ModelFile>)],
-    optimizers: &'a [((u64, u64), Opened<Option<Whole>>)],
+    optimizers: &'a [(Rank, Opened<Option<Whole>>)],
     files: &[experts::Read],
     known: &Experts,
     degrees: Degrees,

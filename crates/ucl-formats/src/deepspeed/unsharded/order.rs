@@ -4,7 +4,7 @@
 //! together are a shuffle of the module's parameters that keeps the order of each: if their shapes
 //! allow one such shuffle only, it is the right one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// More states than this are searched by nobody: too much fits.
 const MOST: usize = 1 << 16;
@@ -27,7 +27,7 @@ pub(super) fn order(
     let wanted: usize = groups.iter().map(Vec::len).sum();
     let spare = module.len().checked_sub(wanted).ok_or(Unordered::None)?;
     // How far each group is, with the ways to get there (0, 1 or 2 for more) and the last step.
-    type Reached = HashMap<Vec<usize>, (u8, Option<usize>)>;
+    type Reached = BTreeMap<Vec<usize>, (u8, Option<usize>)>;
     let mut steps: Vec<Reached> = vec![Reached::from([(vec![0; groups.len()], (1, None))])];
     for (place, shape) in module.iter().enumerate() {
         let mut next = Reached::new();

@@ -157,9 +157,12 @@ fn takes(parts: &[Part], index: usize, name: &str) -> bool {
     }
 }
 
+/// Parameters with their chunks.
+type Members<'a> = Vec<(u64, &'a Weight)>;
+
 /// Parameters by chunk, then type, in the order in which the types come up.
-fn by_buffer<'a>(weights: &[(u64, &'a Weight)]) -> Vec<Vec<(u64, &'a Weight)>> {
-    let mut found: Vec<((u64, DType), Vec<(u64, &'a Weight)>)> = Vec::new();
+fn by_buffer<'a>(weights: &[(u64, &'a Weight)]) -> Vec<Members<'a>> {
+    let mut found: Vec<((u64, DType), Members<'a>)> = Vec::new();
     for (chunk, weight) in weights {
         let key = (*chunk, weight.extent.dtype);
         match found.iter_mut().find(|(known, _)| *known == key) {
