@@ -2,9 +2,9 @@
 
 use ucl_tests::command::ucl;
 
-const COMMANDS: [&str; 12] = [
-    "inspect", "convert", "plan", "explain", "diff", "verify", "check", "test", "fmt", "compile",
-    "specs", "synth",
+const COMMANDS: [&str; 13] = [
+    "inspect", "convert", "plan", "derive", "explain", "diff", "verify", "check", "test", "fmt",
+    "compile", "specs", "synth",
 ];
 
 #[test]

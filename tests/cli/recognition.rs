@@ -71,7 +71,6 @@ fn what_cannot_be_taken_as_it_is() {
         ("z1-llama-fp32-dp2", vec!["--config", &unknown, "--view", "meta"]),
         ("z1-llama-fp32-dp2", vec!["--spec", "lama"]),
         ("megds-llama-tp2-pp2-dp1-bf16", vec!["--config", &wider]),
-        ("megds-llama-tp2-pp2-dp1-bf16", vec!["--config", &unknown]),
         ("megds-gpt-tp2-pp2-dp1-bf16", vec![]),
     ] {
         let source = fixture(name);

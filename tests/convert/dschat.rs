@@ -29,7 +29,7 @@ fn a_critic_is_a_model_with_a_value_head() {
     let [universal, back, model] =
         ["universal", "back", "model"].map(|out| scratch.path().join(out));
     let told = convert(&critic, &universal, &[]);
-    assert!(told.out.contains("model gpt2-reward · view deepspeed-chat"), "{}", told.out);
+    assert!(told.out.contains("model reward-gpt2 · view deepspeed-chat"), "{}", told.out);
     let states = written::states(&universal);
     let value = &states["param"]["value"];
     assert_eq!(value.shape, [16]);

@@ -82,7 +82,7 @@ fn ranks_of_three_where_there_are_two() {
 #[test]
 fn a_shard_of_another_model() {
     insta::assert_snapshot!(after(LLAMA, |run| {
-        fs::copy(shard(&of("z3-llamatied-fp32-dp2"), 1), shard(run, 1)).unwrap();
+        fs::copy(shard(&of("ds-z3-adamw-dp2-fp32"), 1), shard(run, 1)).unwrap();
     }));
 }
 

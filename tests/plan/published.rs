@@ -36,7 +36,7 @@ impl Published {
         let tied = set.remove("tied") == Some(1);
         // What a run says beside the config; torch-dist has no axis `tp` of its own.
         set.insert("m".to_owned(), 128);
-        if view == "torch-dist" {
+        if view.starts_with("torch-dist") {
             set.insert("tp".to_owned(), 1);
         }
         set.extend(self.with.iter().map(|path| ((*path).to_owned(), 1)));

@@ -86,7 +86,7 @@ fn a_model_is_the_same_on_every_mesh() {
 fn ranks_and_layers_beyond_99() {
     let scratch = TempDir::new().unwrap();
     let wide =
-        ["--set", "l=1", "--set", "k=104", "--set", "q=1", "--set", "f=104", "--set", "v=104"];
+        ["--set", "l=1", "--set", "k=104", "--set", "q=2", "--set", "f=104", "--set", "v=104"];
     let cases: [(&str, &str, &[&str]); 3] = [
         ("deepspeed", "dp=103", &["--set", "l=1"]),
         ("deepspeed", "tp=104", &wide),

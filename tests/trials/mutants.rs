@@ -12,8 +12,8 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     // The order of rows in a fused qkv.
     (
         "decoder",
-        "view megatron when checkpoint_version > 1 {  # megatron/legacy; nested dicts are joined with dots\n  dims qkv = k (q|1|1) d",
-        "view megatron when checkpoint_version > 1 {\n  dims qkv = n d | k d | k d",
+        "view megatron when checkpoint_version ?? 2 > 1 {  # megatron/legacy; nested dicts are joined with dots\n  dims qkv = k (q|1|1) d",
+        "view megatron when checkpoint_version ?? 2 > 1 {\n  dims qkv = n d | k d | k d",
     ),
     (
         "decoder",

@@ -124,14 +124,3 @@ fn a_byte_that_is_another() {
     scene.write(&at, &whole[..10]);
     scene.refused("the start alone", &[]);
 }
-
-/// What cannot be read of an optimizer does not keep the weights.
-#[test]
-fn states_that_cannot_be_named() {
-    let mut scene = scene(&Mlm { foreign: true, ..Mlm::default() });
-    scene.refused("two groups of one kind", &[]);
-    let (run, out) = (scene.typed("run"), scene.typed("out"));
-    let told = ucl_tests::command::ucl(&["convert", &run, &out, "--states", "weights"]);
-    assert_eq!(told.code, 0, "{}", told.text());
-    insta::assert_snapshot!("megatron-states", scene.said());
-}

@@ -7,7 +7,7 @@ const FOLDER: &str = "run/global_step3_universal";
 
 /// The folder of ZeRO-3's universal form, spoiled.
 fn refused(what: &str, spoil: impl Fn(&Scene)) -> String {
-    let mut scene = Scene::fixture("z3-gpt2-universal");
+    let mut scene = Scene::fixture("ds-z3-universal-fp32");
     spoil(&scene);
     let folder = scene.typed(FOLDER);
     let out = scene.typed("out");
@@ -16,7 +16,7 @@ fn refused(what: &str, spoil: impl Fn(&Scene)) -> String {
 
 #[test]
 fn what_is_missing_is_named() {
-    let parameter = format!("{FOLDER}/zero/transformer.h.0.attn.c_attn.bias");
+    let parameter = format!("{FOLDER}/zero/l1.bias");
     let gone = |name: &'static str| {
         let path = format!("{parameter}/{name}");
         refused(name, move |scene| fs::remove_file(scene.path(&path)).unwrap())
@@ -24,7 +24,7 @@ fn what_is_missing_is_named() {
     assert!(gone("exp_avg.pt").contains("no exp_avg.pt, which other parameters have"));
     assert!(gone("fp32.pt").contains("no fp32.pt, its master weights"));
     let err = refused("a parameter", |scene| fs::remove_dir_all(scene.path(&parameter)).unwrap());
-    assert!(err.contains("transformer.h.0.attn.c_attn.bias"), "{err}");
+    assert!(err.contains("l1.bias"), "{err}");
     let err = refused("groups", |scene| {
         fs::remove_file(scene.path(&format!("{FOLDER}/zero/optimizer_state.pt"))).unwrap();
     });
@@ -49,16 +49,16 @@ fn flat_tensors_without_shapes() {
 fn files_that_are_others() {
     let zero = format!("{FOLDER}/zero");
     let err = refused("another parameter's", |scene| {
-        let from = scene.path(&format!("{zero}/transformer.wpe.weight/fp32.pt"));
-        fs::copy(from, scene.path(&format!("{zero}/transformer.wte.weight/fp32.pt"))).unwrap();
+        let from = scene.path(&format!("{zero}/l1.weight/fp32.pt"));
+        fs::copy(from, scene.path(&format!("{zero}/emb.weight/fp32.pt"))).unwrap();
     });
-    assert!(err.contains("`transformer.wte.weight` has the shape [1184]"), "{err}");
+    assert!(err.contains("`emb.weight` has the shape [1184]"), "{err}");
     let err = refused("no torch file", |scene| {
-        scene.write(&format!("{zero}/transformer.wte.weight/fp32.pt"), "text");
+        scene.write(&format!("{zero}/emb.weight/fp32.pt"), "text");
     });
     assert!(err.contains("fp32.pt"), "{err}");
     let err = refused("cut short", |scene| {
-        let path = scene.path(&format!("{zero}/transformer.wte.weight/exp_avg.pt"));
+        let path = scene.path(&format!("{zero}/emb.weight/exp_avg.pt"));
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     });
@@ -68,7 +68,7 @@ fn files_that_are_others() {
 #[test]
 fn a_link_out_of_the_folder() {
     let err = refused("a link", |scene| {
-        let link = scene.path(&format!("{FOLDER}/zero/transformer.wte.weight/momentum.pt"));
+        let link = scene.path(&format!("{FOLDER}/zero/emb.weight/momentum.pt"));
         std::os::unix::fs::symlink("/etc/hostname", link).unwrap();
     });
     assert!(err.contains("it is a link"), "{err}");

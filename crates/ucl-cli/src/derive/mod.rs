@@ -127,7 +127,7 @@ fn notes(info: &Info, used: &Used, unlisted: &[&str]) -> Vec<String> {
     ];
     if let Some(first) = unlisted.first() {
         notes.push(format!(
-            "{} are in no category of it, such as {first:?}: their parts are joined along dim 0, as DeepSpeed does",
+            "{} are in no category of it, such as {first:?}: their parts are joined along dim 0, as DeepSpeed does. If all ranks hold the same of one, mend its line in what `ucl derive` writes",
             crate::show::count(unlisted.len() as u64, "parameter")
         ));
     }

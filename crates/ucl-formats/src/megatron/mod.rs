@@ -30,6 +30,8 @@ use names::Files;
 use rank::RankFile;
 use std::path::Path;
 
+pub(crate) use story::settle_vocabulary;
+
 /// Reads the headers of all files of a step.
 pub(crate) fn survey(root: &Path) -> Survey {
     let mut inventory = Inventory { root: root.to_owned(), ..Inventory::default() };

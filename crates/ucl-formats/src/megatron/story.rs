@@ -84,16 +84,20 @@ fn documents(step: &Step<'_>, inventory: &mut Inventory, problems: &mut Vec<Prob
     if let Some(version) = step.contents().find_map(|rank| rank.version.clone()) {
         args.insert("checkpoint_version".to_owned(), version);
     }
-    if let Some(size) = true_vocabulary(&args) {
-        args.entry("true_vocab_size").or_insert_with(|| size.into());
-        inventory.notes.push(format!(
-            "The vocabulary has {size} entries: its tokenizer, NullTokenizer, adds one to those that \
-             it was given."
-        ));
-    }
+    inventory.notes.extend(settle_vocabulary(&mut args));
     if !args.is_empty() {
         inventory.documents.insert("args".to_owned(), args);
     }
+}
+
+/// Adds the size of the vocabulary to the arguments where they tell it; what to say of that.
+pub(crate) fn settle_vocabulary(args: &mut Map<String, Json>) -> Option<String> {
+    let size = true_vocabulary(args)?;
+    args.entry("true_vocab_size").or_insert_with(|| size.into());
+    Some(format!(
+        "The vocabulary has {size} entries: its tokenizer, NullTokenizer, adds one to those that it was \
+         given."
+    ))
 }
 
 /// The size of the vocabulary where the arguments alone tell it: a tokenizer of nothing but numbers has

@@ -2,6 +2,7 @@
 
 use super::super::folder::Sharded;
 use crate::inventory::{Carried, Group, Inventory, Optimizer, Problem, SourceFile};
+use crate::megatron::settle_vocabulary;
 use crate::named::unreadable;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
@@ -82,6 +83,7 @@ impl Common {
         if let Some(version) = version {
             args.insert("checkpoint_version".to_owned(), version);
         }
+        inventory.notes.extend(settle_vocabulary(&mut args));
         inventory.step = root.get("iteration").and_then(Value::as_u64);
         let optimizer = root.get("optimizer").map(|optimizer| json::json(&self.file, optimizer));
         let sharding =
