@@ -84,6 +84,10 @@ fn compare(
         let Some(state) = set.strip_prefix("live.").filter(|state| *state != "model") else {
             continue;
         };
+        // Without masters the oracle has an empty set of them.
+        if tensors.is_empty() {
+            continue;
+        }
         assert_eq!(found.get(state), Some(tensors), "{}", what(state));
         compared.insert(state.to_owned());
     }

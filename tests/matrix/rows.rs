@@ -82,6 +82,10 @@ impl Row {
     }
 }
 
+/// No spec says how the tensor ranks of this one fit together; the reader's own tests hold it against its
+/// oracle.
+pub(crate) const READ_ALONE: &[&str] = &["moe-z1-tp2-shared-indexed"];
+
 /// All of them: a fixture with an oracle that is not here fails a test.
 pub(crate) const ROWS: &[Row] = &[
     Row::run("z1-llama-fp32-dp2").of("hf-llama-fp32"),
@@ -132,7 +136,6 @@ pub(crate) const ROWS: &[Row] = &[
     Row::run("moe-z1-residual-dp2-fp32"),
     Row::run("moe-z2-data-first-dp4-bf16"),
     Row::run("moe-z1-legacy-dp4-indexed").by_hand(),
-    Row::run("moe-z1-tp2-shared-indexed").by_hand(),
     Row::run("autoep-z1-ep2-dp4-indexed").by_hand(),
     Row::run("ds-z3-universal-fp32"),
     Row::run("same-z1-llama-fp32-dp2").to_hf(),
