@@ -230,11 +230,12 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
         Framework::DeepSpeed | Framework::HuggingFace | Framework::TorchDistributed => {
             !family("megatron") && !family("mcore")
         }
-        Framework::Files => true,
+        // Its names are also those of one rank's file.
+        Framework::Files => !family("torch-dist-numbered"),
         Framework::Universal => {
-            let own =
-                inventory.universal.as_ref().is_some_and(|m| m.view == crate::universal::VIEW);
-            own == (view.name == crate::universal::VIEW)
+            let made = inventory.universal.as_ref().map_or("", |manifest| &manifest.view);
+            let numbered = family("torch-dist-numbered") && made != view.name;
+            !numbered && (made == crate::universal::VIEW) == (view.name == crate::universal::VIEW)
         }
     };
     framework

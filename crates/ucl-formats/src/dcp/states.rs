@@ -3,6 +3,7 @@
 use super::folder::{Sharded, Whole};
 use super::optimizer::{Groups, groups};
 use super::tree::{Part, Tree};
+use crate::fsdp::{flattened, is_flat};
 use crate::inventory::{Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::listed::listed;
 use crate::named::bare;
@@ -20,6 +21,7 @@ pub(crate) fn collect(
     let mut out = Collected::default();
     for (name, whole) in &folder.tensors {
         match tree.part(folder, name) {
+            Part::Model(own) if is_flat(own) => problems.push(flattened(&folder.root, own)),
             Part::Model(own) => out.weight((name, own), whole, folder, problems),
             Part::State(_, param, state) => out.states.push((param, state, name, whole)),
             Part::Group(..) | Part::GroupOf(_) => {}

@@ -75,6 +75,11 @@ pub(super) fn lay<'a>(
     let mut laid = Vec::new();
     for ((mp, _), model) in models {
         let Some(groups) = &model.content.shapes else { continue };
+        let here = shards.keys().filter(|(of, _)| of == mp).count();
+        // There may be any number of ranks to lay out, and all that are missing were named.
+        if here > 0 && super::most_are_missing(here, degrees) {
+            continue;
+        }
         let local = Local::of(groups);
         for (index, shapes) in groups.iter().enumerate() {
             let any = (0..degrees.dp).find_map(|dp| shards.get(&(*mp, dp)).copied());

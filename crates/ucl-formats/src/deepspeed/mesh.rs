@@ -13,7 +13,7 @@ use std::path::Path;
 /// More ranks than this are no number but damage.
 const MOST_RANKS: u64 = 1 << 20;
 /// The same for the files of a step.
-pub(super) const MOST_FILES: u64 = 1 << 22;
+pub(super) const MOST_FILES: u64 = 1 << 20;
 /// What an `mp` rank is called in messages.
 pub(super) const MODEL_RANK: &str = "model-parallel rank";
 /// So many names of missing files are listed.
@@ -144,14 +144,13 @@ impl Step<'_> {
         let found = named.map(|(_, dp)| dp.saturating_add(1)).max().unwrap_or(1);
         match dp {
             Some(dp) if (1..=MOST_RANKS).contains(&dp) => dp,
-            Some(dp) => {
-                problems.push(Problem::new(
-                    self.root,
-                    format!("its files say that {} wrote it", count(dp, "data rank")),
-                ));
-                found
+            None if found <= MOST_RANKS => found,
+            dp => {
+                let said = count(dp.unwrap_or(found), "data rank");
+                let message = format!("its files say that {said} wrote it");
+                problems.push(Problem::new(self.root, message));
+                if found <= MOST_RANKS { found } else { 1 }
             }
-            None => found,
         }
     }
 
@@ -181,7 +180,7 @@ impl Step<'_> {
             problems.push(surplus(path, &of_models));
         }
         let sharded = self.models.iter().any(|(_, model)| model.content.shapes.is_some());
-        if sharded || !self.files.shards.is_empty() {
+        if sharded && !self.without_shards() || !self.files.shards.is_empty() {
             let prefix = self.shard_prefix();
             for mp in 0..models {
                 for dp in (0..degrees.dp).filter(|dp| !self.files.shards.contains_key(&(mp, *dp))) {
@@ -201,6 +200,12 @@ impl Step<'_> {
         if !missing.is_empty() {
             problems.push(absent(self.root, &missing, degrees));
         }
+    }
+
+    /// Whether there is no file of an optimizer and every weight is in the model files: people pass on
+    /// weights alone.
+    pub(super) fn without_shards(&self) -> bool {
+        !self.partitioned && self.files.shards.is_empty()
     }
 
     /// Layers have a file of every tensor rank; which layers there are, the shapes tell.

@@ -17,6 +17,7 @@ mod layout;
 mod mesh;
 mod model;
 mod names;
+mod renamed;
 mod shard;
 mod stage3;
 mod states;
@@ -33,7 +34,7 @@ pub mod write;
 use crate::inventory::{Carried, Framework, Inventory, Problem, Survey};
 use crate::ranks::{Opened, name_of, open_all};
 use experts::Experts;
-use mesh::Step;
+use mesh::{Degrees, Step};
 use model::ModelFile;
 use names::{Files, RankFile};
 use shard::Shard;
@@ -95,6 +96,12 @@ pub fn survey(root: &Path) -> Survey {
     let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
+    renamed::files(&step, &layers, &of_experts, &mut problems);
+    if step.without_shards() && models.iter().any(|(_, model)| model.content.shapes.is_some()) {
+        let message = "its shards (`*_optim_states.pt`) are missing: only the weights are here";
+        let help = "Copy every rank's files into one folder, or convert with `--states weights`.";
+        inventory.unread.push(Problem::new(root, message).help(help));
+    }
     if partitioned {
         stage3::collect(&step, degrees, &mut inventory, &mut problems);
         let params = |buffer| stage3::params(&step, buffer);
@@ -120,6 +127,12 @@ pub fn survey(root: &Path) -> Survey {
     story::steps(&step, &mut inventory, &mut problems);
     inventory.carried = carried(&models, &shards);
     Survey { inventory, problems }
+}
+
+/// Whether so few ranks are here that a wrong number of ranks is likelier: there may be any number of
+/// them to walk over, and all that are missing were named.
+fn most_are_missing(here: usize, degrees: Degrees) -> bool {
+    (here as u64).saturating_mul(2) < degrees.dp
 }
 
 fn listed<K: Copy>(files: &BTreeMap<K, PathBuf>) -> Vec<(K, PathBuf)> {

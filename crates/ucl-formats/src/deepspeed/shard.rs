@@ -160,7 +160,7 @@ impl Shard {
         }
         for (number, group) in base.get("state").and_then(Value::pairs).into_iter().flatten() {
             match number.as_u64() {
-                Some(index) if index < (1 << 20) => {
+                Some(index) if index < self.groups.len() as u64 => {
                     self.group_states(file, index as usize, group, problems);
                 }
                 _ => problems.push(Problem::new(

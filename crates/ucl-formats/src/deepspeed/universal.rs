@@ -50,6 +50,9 @@ pub(crate) fn survey(root: &Path) -> Survey {
         weights::collect(&laid, &read, one, &mut inventory, &mut problems);
     }
     folder.states(&mut inventory, &mut problems);
+    for weight in models.iter().flat_map(|(_, model)| &model.content.weights) {
+        inventory.own_types.entry(weight.name.clone()).or_insert(weight.extent.dtype);
+    }
     inventory.optimizer = train::optimizer(&models, &entries, &mut problems);
     if models.is_empty() {
         inventory.notes.push(

@@ -1,5 +1,6 @@
 //! What one rank's file holds: weights, an optimizer's states, or something else.
 
+use super::is_flat;
 use crate::inventory::Problem;
 use crate::named::bare;
 use crate::optimizer::{Saved, is_optimizer};
@@ -68,11 +69,7 @@ fn weights(file: &TorchFile, root: Value<'_>, out: &mut RankFile, problems: &mut
             continue;
         }
         let name = bare(key, &mut out.wrapped);
-        if name
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.starts_with("_flat_param") || last == "flat_param")
-        {
+        if is_flat(&name) {
             out.flat.get_or_insert(name);
             continue;
         }

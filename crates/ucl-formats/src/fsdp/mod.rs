@@ -135,8 +135,14 @@ fn other_rank(rank: u64, file: &Opened<RankFile>) -> Option<Problem> {
     })
 }
 
+/// Whether a name is that of a flat parameter.
+pub(crate) fn is_flat(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.starts_with("_flat_param") || last == "flat_param"
+}
+
 /// Flat parameters have no shapes of their own.
-fn flattened(path: &Path, name: &str) -> Problem {
+pub(crate) fn flattened(path: &Path, name: &str) -> Problem {
     let message = format!(
         "`{name}` is a flat parameter: FSDP put several parameters into one row of numbers here, and neither \
          their names nor their shapes are in the file"

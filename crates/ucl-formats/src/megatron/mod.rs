@@ -30,7 +30,7 @@ use names::Files;
 use rank::RankFile;
 use std::path::Path;
 
-pub(crate) use story::settle_vocabulary;
+pub(crate) use story::{settle_vocabulary, unspelled};
 
 /// Reads the headers of all files of a step.
 pub(crate) fn survey(root: &Path) -> Survey {

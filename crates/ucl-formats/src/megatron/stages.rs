@@ -117,9 +117,9 @@ impl Layers {
             return Some((0..vpp).flat_map(|_| of_stage.clone()).collect());
         }
         // The embedding and the loss take the place of a layer each.
-        let places = layers + u64::from(embedding) + u64::from(loss);
+        let places = layers.checked_add(u64::from(embedding) + u64::from(loss))?;
         let each = share(share(places, pp)?, vpp)?;
-        let mut counts = vec![each; usize::try_from(pp * vpp).ok()?];
+        let mut counts = vec![each; usize::try_from(pp.checked_mul(vpp)?).ok()?];
         if embedding {
             let first = counts.first_mut()?;
             *first = first.checked_sub(1)?;

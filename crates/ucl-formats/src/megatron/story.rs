@@ -6,6 +6,7 @@ use crate::inventory::{Inventory, Problem};
 use crate::listed::listed;
 use crate::ranks::{MIXED, agreed};
 use serde_json::{Map, Value as Json};
+use std::path::Path;
 
 /// Arguments that all ranks of a run have the same.
 const SHARED: [&str; 14] = [
@@ -85,9 +86,21 @@ fn documents(step: &Step<'_>, inventory: &mut Inventory, problems: &mut Vec<Prob
         args.insert("checkpoint_version".to_owned(), version);
     }
     inventory.notes.extend(settle_vocabulary(&mut args));
+    problems.extend(unspelled(&args, witness.map_or(step.root, |path| path.as_path())));
     if !args.is_empty() {
         inventory.documents.insert("args".to_owned(), args);
     }
+}
+
+/// What the arguments say that no spec spells yet, and would be read wrongly.
+pub(crate) fn unspelled(args: &Map<String, Json>, path: &Path) -> Option<Problem> {
+    let turned = args.get("rotary_interleaved").and_then(Json::as_bool) == Some(true);
+    turned.then(|| {
+        let message = "its argument `rotary_interleaved` says that the rows of queries and keys are in \
+                       pairs of neighbours, an order that this version can't read";
+        Problem::new(path, message)
+            .help("Convert it with Megatron's own tools to a model without that argument.")
+    })
 }
 
 /// Adds the size of the vocabulary to the arguments where they tell it; what to say of that.

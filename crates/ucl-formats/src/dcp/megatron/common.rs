@@ -2,7 +2,7 @@
 
 use super::super::folder::Sharded;
 use crate::inventory::{Carried, Group, Inventory, Optimizer, Problem, SourceFile};
-use crate::megatron::settle_vocabulary;
+use crate::megatron::{settle_vocabulary, unspelled};
 use crate::named::unreadable;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
@@ -75,7 +75,7 @@ impl Common {
     }
 
     /// Puts what it says into an inventory.
-    pub(super) fn tell(self, inventory: &mut Inventory) {
+    pub(super) fn tell(self, inventory: &mut Inventory, problems: &mut Vec<Problem>) {
         let root = self.root();
         let args = root.get("args").and_then(|args| json::object(&self.file, args));
         let mut args: Map<String, Json> = args.unwrap_or_default();
@@ -84,6 +84,7 @@ impl Common {
             args.insert("checkpoint_version".to_owned(), version);
         }
         inventory.notes.extend(settle_vocabulary(&mut args));
+        problems.extend(unspelled(&args, &self.file.path));
         inventory.step = root.get("iteration").and_then(Value::as_u64);
         let optimizer = root.get("optimizer").map(|optimizer| json::json(&self.file, optimizer));
         let sharding =

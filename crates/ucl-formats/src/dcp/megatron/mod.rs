@@ -85,7 +85,7 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
         ));
     }
     match common {
-        Some(common) => common.tell(inventory),
+        Some(common) => common.tell(inventory, problems),
         None => inventory.kind = "Megatron-core torch_dist".to_owned(),
     }
 }

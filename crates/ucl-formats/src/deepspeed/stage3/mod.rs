@@ -15,6 +15,7 @@ mod weights;
 use super::Rank;
 use super::mesh::{Degrees, Step};
 use super::model::ModelFile;
+use super::most_are_missing;
 use super::states::{self, FlatBuffer};
 use crate::inventory::{Inventory, Problem, Stored};
 use crate::ranks::Opened;
@@ -29,7 +30,6 @@ pub(super) fn collect(
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) {
-    same::names(step, problems);
     same::shapes(step, problems);
     weights::collect(step, degrees, inventory, problems);
     masters(step, degrees, inventory, problems);
@@ -84,12 +84,6 @@ fn first<'a>(
 ) -> impl Iterator<Item = (u64, &'a Opened<ModelFile>)> + Clone + use<'a> {
     let models: &'a [(Rank, Opened<ModelFile>)] = step.models;
     models.iter().filter(|((_, dp), _)| *dp == 0).map(|((mp, _), model)| (*mp, model))
-}
-
-/// Whether so few ranks are here that a wrong number of ranks is likelier: there may be any number of
-/// them to walk over, and all that are missing were named.
-fn most_are_missing(here: usize, degrees: Degrees) -> bool {
-    (here as u64).saturating_mul(2) < degrees.dp
 }
 
 /// Masters and the optimizer's states.

@@ -3,30 +3,10 @@
 use super::super::Rank;
 use super::super::mesh::Step;
 use super::super::model::{ModelFile, Shapes};
-use super::super::names::RankFile;
 use super::first;
 use crate::inventory::Problem;
 use crate::ranks::{MIXED, Opened, count, name_of};
 use std::collections::HashMap;
-
-/// Finds files that lie under another rank's name. All ranks' files have the same form, but torch
-/// writes into each what it was called when it was saved.
-pub(super) fn names(step: &Step<'_>, problems: &mut Vec<Problem>) {
-    let models = step.models.iter().map(|(rank, file)| (rank, &file.path, &file.saved_as));
-    let shards = step.shards.iter().map(|(rank, file)| (rank, &file.path, &file.saved_as));
-    for (rank, path, saved_as) in models.chain(shards) {
-        let Some(saved_as) = saved_as else { continue };
-        let was = match RankFile::parse(&format!("{saved_as}.pt")) {
-            Some(RankFile::Shard { dp, mp } | RankFile::Stage3Model { dp, mp }) => (mp, dp),
-            _ => continue,
-        };
-        if was != *rank {
-            let message = format!("it was saved as {saved_as}.pt: it is of another rank");
-            let help = "Files were renamed or copied over one another: copy them again.";
-            problems.push(Problem::new(path, message).help(help));
-        }
-    }
-}
 
 /// The shapes are those of the first data rank.
 pub(super) fn shapes(step: &Step<'_>, problems: &mut Vec<Problem>) {
