@@ -107,6 +107,26 @@ fn grids_numbers_wrappers_and_safetensors() {
     }
 }
 
+/// Accelerate has a folder for the model and one for the optimizer.
+#[test]
+fn model_and_optimizer_in_a_folder_each() {
+    let name = "dcp-accelerate-w2";
+    check(name, &["--view", "stored"], &live(name));
+    let whole = inspected(&fixture(name));
+    assert_eq!((&whole["step"], &whole["kind"]), (&json!(3), &json!("PyTorch DCP, 4 files")));
+    let alone = inspected(&fixture(name).join("checkpoint-3/pytorch_model_fsdp_0"));
+    assert_eq!(alone["step"], 3);
+    assert!(
+        alone["notes"].to_string().contains("`optimizer_0` beside it was not taken"),
+        "{alone}"
+    );
+}
+
+fn inspected(path: &Path) -> serde_json::Value {
+    let ended = ucl(&["inspect", "--json", path.to_str().expect("text")]);
+    serde_json::from_str(&ended.out).expect(&ended.err)
+}
+
 /// Bytes of fp32 that count up.
 fn counted(from: u64, count: u64) -> Vec<u8> {
     (from..from + count).flat_map(|number| (number as f32).to_le_bytes()).collect()

@@ -142,6 +142,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::run("same-fsdp2-llama-fp32-dp2").to_hf(),
     Row::run("fsdp2-llama-fp32-w2").of("hf-llama-fp32"),
     Row::run("dcp-2d-w4"),
+    Row::run("dcp-accelerate-w2"),
     Row::run("dcp-fsdp1-w3"),
     Row::run("dcp-hf-w2"),
     Row::run("dcp-raw-w4"),

@@ -40,7 +40,8 @@ pub enum Kind {
     DeepSpeedUniversal,
     /// `mp_rank_00/model_optim_rng.pt`.
     Megatron,
-    /// `.metadata` and `__0_0.distcp`; Megatron-core adds `metadata.json` and `common.pt`.
+    /// `.metadata` and `__0_0.distcp`; Megatron-core adds `metadata.json` and `common.pt`, Accelerate
+    /// has one such folder for the model and one for the optimizer.
     TorchDistributed,
     /// A folder with `model.safetensors` or `pytorch_model.bin`, perhaps in shards.
     Weights,
@@ -155,7 +156,9 @@ fn direct(path: &Path) -> Result<Option<Kind>, Problem> {
         Kind::Megatron
     } else if has(".metadata")
         || has("common.pt")
-        || names.iter().any(|name| name.ends_with(".distcp") || dcp::is_shard(name))
+        || names.iter().any(|name| {
+            name.ends_with(".distcp") || dcp::is_shard(name) || dcp::is_model_part(path, name)
+        })
     {
         Kind::TorchDistributed
     } else {

@@ -13,15 +13,17 @@ mod items;
 mod megatron;
 mod metadata;
 mod optimizer;
+mod parts;
 mod states;
 mod tree;
 
 use crate::inventory::{Framework, Inventory, Problem, Survey};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use folder::Sharded;
 pub(crate) use huggingface::is_shard;
 pub(crate) use items::items_of;
+pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
 
 /// Reads the headers of all files of a sharded save.
@@ -37,12 +39,17 @@ pub(crate) fn survey(root: &Path) -> Survey {
         huggingface::survey(&shards, &mut inventory, &mut problems);
         return Survey { inventory, problems };
     }
-    if let Some(problem) = unfinished(root) {
-        inventory.kind = if megatron { "Megatron-core" } else { "PyTorch DCP" }.to_owned();
+    let roots = parts::roots(root).unwrap_or_else(|problem| {
         problems.push(problem);
+        Vec::new()
+    });
+    problems.extend(roots.iter().filter_map(|root| unfinished(root)));
+    if !problems.is_empty() {
+        inventory.kind = if megatron { "Megatron-core" } else { "PyTorch DCP" }.to_owned();
         return Survey { inventory, problems };
     }
-    let Some(folder) = Sharded::read_all(&[root], &mut inventory.files, &mut problems) else {
+    let paths: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
+    let Some(folder) = Sharded::read_all(&paths, &mut inventory.files, &mut problems) else {
         inventory.kind =
             if megatron { "Megatron-core torch_dist" } else { "PyTorch DCP" }.to_owned();
         return Survey { inventory, problems };
@@ -50,10 +57,11 @@ pub(crate) fn survey(root: &Path) -> Survey {
     if megatron || megatron::holds_megatron(&folder) {
         megatron::survey(&folder, &mut inventory, &mut problems);
     } else {
-        let files = inventory.files.len().saturating_sub(1);
+        let files = inventory.files.len().saturating_sub(roots.len());
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
         let plural = if files == 1 { "" } else { "s" };
         inventory.kind = format!("PyTorch DCP, {files} file{plural}");
+        parts::around(root, &roots, &mut inventory);
     }
     Survey { inventory, problems }
 }

@@ -7,6 +7,7 @@ use crate::fsdp::{flattened, is_flat};
 use crate::inventory::{Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::listed::listed;
 use crate::named::bare;
+use crate::optimizer::{BY_ORDER, Odd};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -43,6 +44,10 @@ pub(crate) fn collect(
             BTreeMap::new()
         }
     };
+    if numbers.len() > 1 {
+        inventory.notes.push(BY_ORDER.to_owned());
+    }
+    let mut odd = Odd::default();
     let mut trained: IndexSet<String> = IndexSet::new();
     let mut stored = Vec::new();
     for (param, state, full, whole) in std::mem::take(&mut out.states) {
@@ -50,8 +55,8 @@ pub(crate) fn collect(
             Some(name) => name.clone(),
             None => bare(param, &mut out.wrapped),
         };
-        let of_one = out.weights.get(&name).is_some_and(|weight| weight.shape == whole.shape);
-        let counts = state == "step" || !of_one;
+        let weight = out.weights.get(&name).map(|weight| &weight.shape);
+        let counts = state == "step" || weight != Some(&whole.shape);
         if counts && whole.shape.iter().all(|size| *size == 1) {
             match folder.scalar(full, &inventory.files) {
                 Some(value) => held.scalar(&name, state, value),
@@ -62,10 +67,14 @@ pub(crate) fn collect(
             continue;
         }
         trained.insert(name.clone());
-        stored.push(tensor(name, state, whole));
+        match weight {
+            Some(weight) if *weight != whole.shape => odd.add(state, &name, &whole.shape, weight),
+            _ => stored.push(tensor(name, state, whole)),
+        }
     }
     weights(out.weights, &trained, inventory);
     inventory.tensors.extend(stored);
+    inventory.unread.extend(odd.told(&folder.root.join(super::metadata::METADATA)));
     if out.wrapped {
         inventory.notes.push(
             "Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned(),

@@ -9,7 +9,7 @@ mod series;
 use crate::inventory::{Carried, Framework, Inventory, Problem, Role, Survey};
 use crate::listed::listed;
 use crate::optimizer::{Model, Saved, copies, merge};
-use crate::ranks::{Opened, count, open_all};
+use crate::ranks::{Opened, agreed, count, open_all};
 use crate::sharded::gather;
 use file::{RankFile, read};
 use indexmap::{IndexMap, IndexSet};
@@ -61,6 +61,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     for (rank, file) in all() {
         problems.extend(other_rank(*rank, file));
     }
+    inventory.step = step(all().map(|(_, file)| file), &mut problems);
     let world = all().map(|(rank, _)| rank.saturating_add(1)).max().unwrap_or(1);
     inventory.mesh.insert("dp".to_owned(), world);
     let sharded = all().any(|(_, file)| file.content.sharded());
@@ -84,7 +85,6 @@ pub(crate) fn survey(root: &Path) -> Survey {
         let model = Model { shapes: &shapes, ordered: true };
         merge(&saved, &model, &mut inventory, &mut problems);
     }
-    inventory.step = all().find_map(|(_, file)| file.content.step);
     rest(&ranks, &mut inventory);
     Survey { inventory, problems }
 }
@@ -124,6 +124,21 @@ fn same_number(root: &Path, ranks: &Ranks, problems: &mut Vec<Problem>) {
         problems
             .push(Problem::new(root, message).help("Keep the files of one save, of all ranks."));
     }
+}
+
+/// The step of all files. What else the ranks saved may count something of its own, so it says the step
+/// only where the model's and the optimizer's files do not.
+fn step<'a>(
+    files: impl Iterator<Item = &'a Opened<RankFile>> + Clone,
+    problems: &mut Vec<Problem>,
+) -> Option<u64> {
+    [true, false].into_iter().find_map(|holds| {
+        let files = files.clone().filter(|file| file.content.holds_states() == holds);
+        let said = files.filter_map(|file| Some((file.content.step?, &file.path)));
+        agreed(said, problems, |theirs, witness, usual| {
+            format!("it is of step {theirs}, {witness} is of step {usual}")
+        })
+    })
 }
 
 /// A file whose content is of another rank than its name.
@@ -215,5 +230,28 @@ fn rest(ranks: &Ranks, inventory: &mut Inventory) {
             continue;
         }
         inventory.carried.extend(series.files.values().map(|path| Carried::of(path, &[])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Opened, RankFile, Saved, step};
+
+    #[test]
+    fn files_of_different_steps() {
+        let file = |number: u32, step: u64, holds: bool| {
+            let optimizer = holds.then(Saved::default);
+            let content = RankFile { step: Some(step), optimizer, ..RankFile::default() };
+            let path = format!("rank_{number}.pt").into();
+            Opened { file: number, path, saved_as: None, content }
+        };
+        let mut problems = Vec::new();
+        let files = [file(0, 3, true), file(1, 3, true), file(2, 99, false)];
+        assert_eq!(step(files.iter(), &mut problems), Some(3));
+        assert_eq!(problems, []);
+        let files = [file(0, 3, true), file(1, 4, true), file(2, 4, true)];
+        assert_eq!(step(files.iter(), &mut problems), Some(4));
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["rank_0.pt: it is of step 3, rank_1.pt is of step 4"]);
     }
 }

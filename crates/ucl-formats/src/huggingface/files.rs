@@ -75,6 +75,15 @@ pub fn model_files(folder: &Path) -> Vec<Carried> {
     names.into_iter().map(carried).collect()
 }
 
+/// Where the Trainer counts its steps.
+const TRAINER: &str = "trainer_state.json";
+
+/// The step that a folder of the Trainer is of.
+pub(crate) fn trainer_step(folder: &Path) -> Option<u64> {
+    let state = read_config(&folder.join(TRAINER)).ok()?;
+    state.get("global_step").and_then(serde_json::Value::as_u64)
+}
+
 /// What else lies in a folder of a model, sorted: neither weights nor the model's files. Hidden
 /// entries are not counted.
 pub(crate) fn other_entries(folder: &Path, files: &[Carried]) -> Vec<String> {

@@ -7,6 +7,6 @@ mod files;
 mod write;
 
 pub use config::{changed, read_config, torch_name};
-pub(crate) use files::other_entries;
 pub use files::{is_model_file, model_files};
+pub(crate) use files::{other_entries, trainer_step};
 pub(crate) use write::files;

@@ -142,6 +142,9 @@ fn rename(inventory: &mut Inventory, new: &IndexMap<String, String>) {
     let aliases = std::mem::take(&mut inventory.aliases);
     let aliases = aliases.iter().map(|(alias, original)| (unwrapped(alias), fresh(original)));
     inventory.aliases = aliases.collect();
+    let own_types = std::mem::take(&mut inventory.own_types);
+    inventory.own_types =
+        own_types.into_iter().map(|(name, dtype)| (fresh(&name), dtype)).collect();
     for group in inventory.optimizer.iter_mut().flat_map(|optimizer| &mut optimizer.groups) {
         for name in &mut group.params {
             *name = fresh(name);

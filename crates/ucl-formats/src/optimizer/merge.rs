@@ -1,7 +1,6 @@
 //! The optimizer of all ranks together: states by name, groups.
 
-use super::order::{Numbered, assign};
-use super::{Key, Saved, SavedGroup, State, called};
+use super::{BY_ORDER, Key, Numbered, Odd, Saved, SavedGroup, State, assign, called};
 use crate::inventory::{FileId, Group, Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::named::bare;
 use crate::ranks::name_of;
@@ -39,7 +38,7 @@ pub(crate) fn merge(
             return;
         }
     }
-    let names = match names(saved, model) {
+    let Names { names, by_order } = match names(saved, model) {
         Ok(names) => names,
         Err(why) => {
             unread(
@@ -49,6 +48,10 @@ pub(crate) fn merge(
             return;
         }
     };
+    if by_order {
+        inventory.notes.push(BY_ORDER.to_owned());
+    }
+    let mut odd = Odd::default();
     let mut trained: IndexSet<String> = IndexSet::new();
     let mut scalars: IndexMap<String, IndexMap<String, Json>> = IndexMap::new();
     let keys: IndexSet<&Key> = saved.iter().flat_map(|(_, _, saved)| saved.states.keys()).collect();
@@ -70,12 +73,14 @@ pub(crate) fn merge(
                     );
                     problems.push(Problem::new(*path, message).help("Keep the files of one save."));
                 }
-                Found::Tensor(parts) => match gather(&parts)
-                    .and_then(|place| fits(place, model, &name))
-                {
-                    Ok(place) => {
+                Found::Tensor(parts) => match of_model(&parts, model, &name) {
+                    Ok((place, shape)) => {
                         trained.insert(name.clone());
-                        stored.extend(copies(&name, state, Role::Trained, place));
+                        if place.shape == *shape {
+                            stored.extend(copies(&name, state, Role::Trained, place));
+                        } else {
+                            odd.add(state, &name, &place.shape, shape);
+                        }
                     }
                     Err(why) => {
                         let message =
@@ -93,6 +98,7 @@ pub(crate) fn merge(
         }
     }
     inventory.tensors.extend(stored);
+    inventory.unread.extend(odd.told(path));
     let groups = first.groups.iter().map(|group| told(group, &names, &scalars)).collect();
     inventory.optimizer = Some(Optimizer { name: None, groups });
 }
@@ -107,15 +113,15 @@ pub(crate) fn unread(inventory: &mut Inventory, why: Problem) {
     ));
 }
 
-/// A state has the shape of its parameter.
-fn fits(place: Place, model: &Model<'_>, name: &str) -> Result<Place, String> {
-    match model.shapes.get(name) {
-        Some(shape) if *shape != place.shape => {
-            Err(format!("its shape is {:?}, the weight's {shape:?}", place.shape))
-        }
-        Some(_) => Ok(place),
-        None => Err("the model has no such parameter".to_owned()),
-    }
+/// A state, whole, and the shape of its parameter.
+fn of_model<'a>(
+    parts: &[(FileId, Held)],
+    model: &Model<'a>,
+    name: &str,
+) -> Result<(Place, &'a Vec<u64>), String> {
+    let place = gather(parts)?;
+    let shape = model.shapes.get(name).ok_or("the model has no such parameter")?;
+    Ok((place, shape))
 }
 
 /// One state of one parameter, over all ranks.
@@ -151,11 +157,15 @@ fn states<'a>(saved: &[(&Path, FileId, &'a Saved)], key: &Key) -> IndexMap<&'a s
 }
 
 /// The names of the parameters of all groups.
-fn names(
-    saved: &[(&Path, FileId, &Saved)],
-    model: &Model<'_>,
-) -> Result<IndexMap<Key, String>, Numbered> {
-    let Some((_, _, first)) = saved.first() else { return Ok(IndexMap::new()) };
+#[derive(Default)]
+struct Names {
+    names: IndexMap<Key, String>,
+    /// Whether only order and shapes gave them.
+    by_order: bool,
+}
+
+fn names(saved: &[(&Path, FileId, &Saved)], model: &Model<'_>) -> Result<Names, Numbered> {
+    let Some((_, _, first)) = saved.first() else { return Ok(Names::default()) };
     let mut names = IndexMap::new();
     let numbered =
         |group: &&SavedGroup| group.params.iter().any(|key| matches!(key, Key::Number(_)));
@@ -169,9 +179,10 @@ fn names(
                 names.insert(key.clone(), bare(name, &mut false));
             }
         }
-        return Ok(names);
+        return Ok(Names { names, by_order: false });
     }
     let given: Option<Vec<Vec<String>>> = first.groups.iter().map(named).collect();
+    let by_order = given.is_none() && model.shapes.len() > 1;
     let by_group = match given {
         Some(given) => given,
         None if !model.ordered => return Err(Numbered::Unordered),
@@ -179,19 +190,26 @@ fn names(
             let shape = |key: &Key| {
                 let ranks = saved.iter().filter_map(|(_, _, saved)| saved.states.get(key));
                 ranks.flat_map(IndexMap::values).find_map(|state| match state {
-                    State::Tensor(held) => Some(held.shape.clone()),
+                    State::Tensor(held) => Some(held.shape.as_slice()),
                     State::Scalar(_) => None,
                 })
             };
             let shapes: Vec<Vec<_>> =
                 first.groups.iter().map(|group| group.params.iter().map(shape).collect()).collect();
-            assign(model.shapes, &shapes)?
+            let params: Vec<(&str, &[u64])> = model
+                .shapes
+                .iter()
+                .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+                .collect();
+            let name = |place: usize| params.get(place).map(|(name, _)| (*name).to_owned());
+            let places = assign(&params, &shapes)?.into_iter();
+            places.map(|group| group.into_iter().filter_map(name).collect()).collect()
         }
     };
     for (group, given) in first.groups.iter().zip(by_group) {
         names.extend(group.params.iter().cloned().zip(given));
     }
-    Ok(names)
+    Ok(Names { names, by_order })
 }
 
 /// A group under names, with the steps of its parameters.

@@ -1,6 +1,7 @@
 //! The state dict of a torch optimizer: states by parameter and groups, as one file or one rank has them.
 
 mod merge;
+mod odd;
 mod order;
 
 use crate::inventory::Problem;
@@ -11,6 +12,8 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 pub(crate) use merge::{Model, copies, merge, unread};
+pub(crate) use odd::Odd;
+pub(crate) use order::{BY_ORDER, Numbered, assign};
 
 /// What an optimizer calls a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,10 +1,15 @@
 //! Which parameter a number means.
 //!
 //! torch numbers the parameters group by group, each group in the order in which it was given them, which
-//! is that of the model. What goes into which group, only the training script knows; the shapes of the
-//! states have to tell.
+//! is that of the model. So the groups together are a shuffle of the model's parameters that keeps the
+//! order of each; what goes into which group, only the training script knows. If the shapes of the states
+//! allow one such shuffle only, it is the right one.
 
 use indexmap::IndexMap;
+
+/// What a person should know where names were found so.
+pub(crate) const BY_ORDER: &str = "The optimizer's states are numbered and not named: they were given \
+                                   to the parameters by order and shape.";
 
 /// Why numbers could not be made names; stands after "the optimizer numbers its parameters, and".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +39,16 @@ struct Step {
     taken: Option<usize>,
 }
 
-/// Gives each place in each group the name of a parameter. `None` for a shape that is not known.
+/// Gives each place in each group the place of a parameter among `params`, which are names and shapes in
+/// the order of the model. A shape of a group that is not known (`None`) fits all; a parameter that no
+/// group has may be passed over where the model has more than the groups.
 ///
 /// # Errors
 /// There is no such order, or more than one.
-pub(super) fn assign(
-    params: &IndexMap<String, Vec<u64>>,
-    groups: &[Vec<Option<Vec<u64>>>],
-) -> Result<Vec<Vec<String>>, Numbered> {
+pub(crate) fn assign(
+    params: &[(&str, &[u64])],
+    groups: &[Vec<Option<&[u64]>>],
+) -> Result<Vec<Vec<usize>>, Numbered> {
     let wanted: usize = groups.iter().map(Vec::len).sum();
     if wanted > params.len() {
         let text = format!("it has {wanted}, the model {}", params.len());
@@ -69,7 +76,7 @@ pub(super) fn assign(
             for (group, shapes) in groups.iter().enumerate() {
                 let fits = shapes
                     .get(taken[group])
-                    .is_some_and(|wanted| wanted.as_ref().is_none_or(|wanted| wanted == shape));
+                    .is_some_and(|wanted| wanted.is_none_or(|wanted| wanted == *shape));
                 if fits {
                     let mut state = taken.clone();
                     state[group] += 1;
@@ -93,70 +100,63 @@ pub(super) fn assign(
     if ways > 1 {
         return Err(Numbered::Ambiguous);
     }
-    let mut named: Vec<Vec<String>> = vec![Vec::new(); groups.len()];
-    for (layer, name) in layers.iter().skip(1).zip(params.keys()).rev() {
+    let mut places: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
+    for (place, layer) in layers.iter().skip(1).enumerate().rev() {
         let Some((_, step)) = layer.get_index(at) else { break };
         if let Some(group) = step.taken {
-            named[group].push(name.clone());
+            places[group].push(place);
         }
         at = step.from;
     }
-    named.iter_mut().for_each(|group| group.reverse());
-    Ok(named)
+    places.iter_mut().for_each(|group| group.reverse());
+    Ok(places)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Numbered, assign};
-    use indexmap::IndexMap;
 
-    fn model(shapes: &[(&str, &[u64])]) -> IndexMap<String, Vec<u64>> {
-        shapes.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect()
-    }
-
-    fn known(groups: &[&[&[u64]]]) -> Vec<Vec<Option<Vec<u64>>>> {
-        groups
-            .iter()
-            .map(|group| group.iter().map(|shape| Some(shape.to_vec())).collect())
-            .collect()
+    fn known<'a>(groups: &[&[&'a [u64]]]) -> Vec<Vec<Option<&'a [u64]>>> {
+        groups.iter().map(|group| group.iter().map(|shape| Some(*shape)).collect()).collect()
     }
 
     #[test]
     fn with_decay_and_without() {
-        let params = model(&[
+        let params: [(&str, &[u64]); 6] = [
             ("e", &[7, 4]),
             ("a", &[4, 4]),
             ("n", &[4]),
             ("b", &[4, 4]),
             ("m", &[4]),
             ("h", &[7, 4]),
-        ]);
+        ];
         let groups = known(&[&[&[7, 4], &[4, 4], &[4, 4], &[7, 4]], &[&[4], &[4]]]);
-        let named = assign(&params, &groups).unwrap();
-        assert_eq!(named, [vec!["e", "a", "b", "h"], vec!["n", "m"]]);
+        assert_eq!(assign(&params, &groups).unwrap(), [vec![0, 1, 3, 5], vec![2, 4]]);
+        // In another order than the model's.
+        let turned = known(&[&[&[4, 4], &[7, 4], &[4, 4], &[7, 4]], &[&[4], &[4]]]);
+        assert!(matches!(assign(&params, &turned), Err(Numbered::Unlike(_))));
     }
 
     #[test]
     fn what_is_frozen_is_in_no_group() {
-        let params = model(&[("e", &[7, 4]), ("a", &[4, 4]), ("n", &[4])]);
-        assert_eq!(assign(&params, &known(&[&[&[4, 4], &[4]]])).unwrap(), [vec!["a", "n"]]);
-        let twins = model(&[("a", &[4]), ("b", &[4]), ("c", &[5])]);
+        let params: [(&str, &[u64]); 3] = [("e", &[7, 4]), ("a", &[4, 4]), ("n", &[4])];
+        assert_eq!(assign(&params, &known(&[&[&[4, 4], &[4]]])).unwrap(), [vec![1, 2]]);
+        let twins: [(&str, &[u64]); 3] = [("a", &[4]), ("b", &[4]), ("c", &[5])];
         assert_eq!(assign(&twins, &known(&[&[&[4], &[5]]])), Err(Numbered::Ambiguous));
     }
 
     #[test]
     fn what_shapes_do_not_tell() {
-        let params = model(&[("a", &[4]), ("b", &[4])]);
+        let params: [(&str, &[u64]); 2] = [("a", &[4]), ("b", &[4])];
         assert_eq!(assign(&params, &known(&[&[&[4]], &[&[4]]])), Err(Numbered::Ambiguous));
-        assert_eq!(assign(&params, &known(&[&[&[4], &[4]]])).unwrap(), [vec!["a", "b"]]);
-        assert!(matches!(assign(&params, &known(&[&[&[4], &[5]]])), Err(Numbered::Unlike(_))));
-        assert!(matches!(
-            assign(&params, &known(&[&[&[4], &[4], &[4]]])),
-            Err(Numbered::Unlike(_))
-        ));
-        assert_eq!(assign(&params, &[vec![None, None]]).unwrap(), [vec!["a", "b"]]);
-        let many: Vec<(String, Vec<u64>)> = (0..20_000).map(|n| (n.to_string(), vec![4])).collect();
-        let halves = vec![vec![Some(vec![4]); 10_000]; 2];
-        assert_eq!(assign(&many.into_iter().collect(), &halves), Err(Numbered::Ambiguous));
+        assert_eq!(assign(&params, &known(&[&[&[4], &[4]]])).unwrap(), [vec![0, 1]]);
+        for wrong in [&[&[4][..], &[5]][..], &[&[4], &[4], &[4]]] {
+            assert!(matches!(assign(&params, &known(&[wrong])), Err(Numbered::Unlike(_))));
+        }
+        assert_eq!(assign(&params, &[vec![None, None]]).unwrap(), [vec![0, 1]]);
+        assert_eq!(assign(&[], &[]), Ok(vec![]));
+        let many: Vec<(&str, &[u64])> = vec![("a", &[4]); 20_000];
+        let halves = vec![vec![Some(&[4][..]); 10_000]; 2];
+        assert_eq!(assign(&many, &halves), Err(Numbered::Ambiguous));
     }
 }

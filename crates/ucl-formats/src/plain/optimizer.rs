@@ -1,6 +1,6 @@
 //! A torch optimizer beside whole weights, as transformers' Trainer and Accelerate leave it.
 
-use crate::huggingface::read_config;
+use crate::huggingface::trainer_step;
 use crate::inventory::{Problem, SourceFile, Survey};
 use crate::locate::{Content, sniff};
 use crate::named::unreadable;
@@ -12,14 +12,9 @@ use std::path::Path;
 /// What the Trainer calls the file, and what Accelerate does.
 const NAMES: [&str; 2] = ["optimizer.pt", "optimizer.bin"];
 
-/// Where the Trainer counts its steps.
-const STATE: &str = "trainer_state.json";
-
 /// Takes in the optimizer's states. `ordered` says that the weights stand in the order of the modules.
 pub(super) fn take(root: &Path, ordered: bool, survey: &mut Survey) {
-    if let Ok(state) = read_config(&root.join(STATE)) {
-        survey.inventory.step = state.get("global_step").and_then(serde_json::Value::as_u64);
-    }
+    survey.inventory.step = trainer_step(root).or(survey.inventory.step);
     // What is wrong with the weights comes first.
     if !survey.problems.is_empty() {
         return;

@@ -1,9 +1,8 @@
 //! The optimizer of a run without ZeRO: every data rank has all of it, in the model file.
 //!
 //! Its states are numbered over the groups. Newer releases of torch may keep names with them; else
-//! the order of the module's parameters tells, see [`order`].
+//! the order of the module's parameters tells, see [`assign`].
 
-mod order;
 mod read;
 
 pub(super) use read::Whole;
@@ -15,11 +14,10 @@ use super::model::ModelFile;
 use crate::inventory::{
     Data, FileId, Group, Inventory, Mesh, Optimizer, Problem, Role, Run, Stored,
 };
-use crate::ranks::Opened;
-use crate::ranks::count;
+use crate::optimizer::{BY_ORDER, Numbered, assign};
+use crate::ranks::{Opened, count};
 use crate::torch::TensorExtent;
 use indexmap::{IndexMap, IndexSet};
-use order::Unordered;
 use read::{Held, WholeGroup};
 use std::collections::HashSet;
 use std::path::Path;
@@ -76,11 +74,7 @@ pub(super) fn collect(
         }
     }
     if by_order {
-        inventory.notes.push(
-            "The optimizer's states are numbered and not named: they were given to the parameters by \
-             order and shape."
-                .to_owned(),
-        );
+        inventory.notes.push(BY_ORDER.to_owned());
     }
     let trained: HashSet<&String> = groups.iter().flat_map(|group| &group.params).collect();
     for tensor in inventory.tensors.iter_mut().filter(|t| t.role == Role::Trained) {
@@ -119,10 +113,11 @@ fn names(
             ),
         };
     }
-    let shapes: Vec<&[u64]> = candidates.iter().map(|(_, shape)| shape.as_slice()).collect();
+    let params: Vec<(&str, &[u64])> =
+        candidates.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
     let wanted: Vec<Vec<Option<&[u64]>>> =
         groups.iter().map(|(_, group)| group.params.iter().map(Held::shape).collect()).collect();
-    let places = order::order(&shapes, &wanted).map_err(|error| {
+    let places = assign(&params, &wanted).map_err(|error| {
         let (params, groups) =
             (wanted.iter().map(Vec::len).sum::<usize>() as u64, groups.len() as u64);
         let what = format!(
@@ -132,11 +127,11 @@ fn names(
         );
         let module = count(candidates.len() as u64, "parameter");
         match error {
-            Unordered::None => {
-                format!("{what}: their shapes are not those of the module's {module}, in order")
-            }
-            Unordered::Several => {
+            Numbered::Ambiguous => {
                 format!("{what}: by their shapes they may be of several of the module's {module}")
+            }
+            Numbered::Unlike(_) | Numbered::Unordered => {
+                format!("{what}: their shapes are not those of the module's {module}, in order")
             }
         }
     })?;
