@@ -107,6 +107,10 @@ fn a_model_that_cannot_be_written() {
     let mut said = scene.said();
     let mut scene = Scene::fixture("z2-qwen2-fp32-dp2-frozen-excl");
     scene.refused("parameters that are in no file", &["--to", "hf"]);
+    // What it says to do instead.
+    let (run, out) = (scene.typed("run"), scene.typed("out"));
+    let ended = ucl(&["convert", &run, &out, "--to", "universal", "--view", "stored"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
     said += &scene.said();
     let mut scene = Scene::fixture("megds-gpt-tp2-pp2-dp1-bf16");
     scene.refused("an order that no file records", &["--to", "hf"]);
@@ -197,5 +201,50 @@ fn a_config_that_cannot_be_read() {
     let model = scene.typed("other/model");
     let given = ["convert", &run, &other, "--to", "hf", "--overwrite", "--config", &model];
     scene.refused_as("--config is inside of what is replaced", &given);
+    insta::assert_snapshot!(scene.said());
+}
+
+/// The config of one family beside the tensors of another; a head of another kind is no other model.
+#[test]
+fn a_config_of_another_family() {
+    let mut scene = Scene::fixture("z1-llama-fp32-dp2");
+    let config = |name: &str| fixture(name).join("hf").to_str().unwrap().to_owned();
+    for other in ["hf-mixtral-fp32", "hf-gpt2-fp32"] {
+        scene.refused(other, &["--to", "hf", "--config", &config(other)]);
+    }
+    let mut said = scene.said();
+    let mut scene = folder("hf-llama-fp32");
+    let llama = fs::read(scene.path(CONFIG)).unwrap();
+    fs::copy(fixture("hf-mixtral-fp32/hf/config.json"), scene.path(CONFIG)).unwrap();
+    scene.refused("the folder's own", &["--to", "hf"]);
+    let typed = [scene.typed("run"), scene.typed("out")];
+    let [run, out] = typed.each_ref().map(String::as_str);
+    let ended = ucl(&["convert", run, out, "--to", "hf", "--view", "stored"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    said += &scene.said();
+    let scene = Scene::empty();
+    let mut tensors: Vec<_> = written::values(&fixture("hf-llama-fp32/hf"))
+        .into_iter()
+        .filter(|(name, _)| name != "lm_head.weight")
+        .map(|(name, (known, bytes))| (name, "F32", known.shape, bytes))
+        .collect();
+    tensors.push(("score.weight".to_owned(), "F32", vec![1, 16], vec![0; 64]));
+    scene.write("run/config.json", llama);
+    written::save(&scene.path("run/model.safetensors"), &tensors);
+    let typed = [scene.typed("run"), scene.typed("out")];
+    let [run, out] = typed.each_ref().map(String::as_str);
+    let ended = ucl(&["convert", run, out, "--to", "hf"]);
+    assert_eq!(ended.code, 0, "{}", ended.text());
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_config_that_says_tied() {
+    let mut scene = Scene::fixture("z1-llama-fp32-dp2");
+    fs::create_dir(scene.path("other")).unwrap();
+    fs::copy(fixture("hf-llama-fp32/hf/config.json"), scene.path("other/config.json")).unwrap();
+    change(&scene, "other/config.json", |config| config["tie_word_embeddings"] = json!(true));
+    let other = scene.typed("other");
+    scene.refused("its head is its own", &["--to", "hf", "--config", &other]);
     insta::assert_snapshot!(scene.said());
 }

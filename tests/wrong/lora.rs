@@ -171,6 +171,24 @@ fn pairs_inside_of_a_checkpoint() {
     insta::assert_snapshot!(scene.said());
 }
 
+/// What was trained, without the weights that it belongs to.
+#[test]
+fn pairs_without_a_model() {
+    let mut scene = Scene::empty();
+    let half = |layer: u64, side: &str, shape: [u64; 2]| {
+        let name = format!("model.layers.{layer}.self_attn.q_proj.lora_{side}_weight");
+        (name, "F32", shape.to_vec(), vec![0; 32])
+    };
+    let halves = (0..2).flat_map(|l| [half(l, "left", [2, 4]), half(l, "right", [4, 2])]);
+    fs::create_dir(scene.path("run")).unwrap();
+    fs::copy(fixture("hf-llama-fp32/hf/config.json"), scene.path("run/config.json")).unwrap();
+    written::save(&scene.path("run/model.safetensors"), &halves.collect::<Vec<Tensor>>());
+    scene.refused("as a model", &["--to", "hf"]);
+    scene.refused("merged", &["--to", "hf", "--merge-lora"]);
+    scene.refused("merged, in a universal folder", &["--merge-lora"]);
+    insta::assert_snapshot!(scene.said());
+}
+
 /// Under ZeRO-3 a module holds weights of no elements until they are gathered.
 #[test]
 fn a_model_that_was_saved_before_it_was_gathered() {

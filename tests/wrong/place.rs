@@ -50,8 +50,23 @@ fn nothing_to_read() {
     let file = scene.typed("run/readme.txt");
     let out = scene.typed("out");
     scene.refused_as("a file of something else", &["convert", &file, &out]);
+    let none = scene.typed("none");
+    scene.refused_as("nothing to verify", &["verify", &none]);
+    scene.refused_as("something else to verify", &["verify", &file]);
     scene.write("run/pytorch_model.bin", "hello");
     scene.refused("something else under the name of weights", &[]);
+    insta::assert_snapshot!(scene.said());
+}
+
+#[test]
+fn what_points_at_a_step() {
+    let mut scene = Scene::of(&SMALL.run(1, 1, Zero::Bf16));
+    scene.write("run/latest_universal", "global_step7_universal");
+    scene.write("run/latest_checkpointed_iteration.txt", "7\n");
+    for name in ["latest", "latest_universal", "latest_checkpointed_iteration.txt"] {
+        let (file, out) = (scene.typed(&format!("run/{name}")), scene.typed("out"));
+        scene.refused_as(name, &["convert", &file, &out]);
+    }
     insta::assert_snapshot!(scene.said());
 }
 

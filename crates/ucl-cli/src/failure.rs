@@ -68,9 +68,14 @@ impl From<ExecError> for Stop {
     fn from(error: ExecError) -> Stop {
         let diagnostic = Diagnostic::new("ucl::run", error.to_string());
         let diagnostic = match error {
-            ExecError::Check(_) => diagnostic.help(
-                "the checkpoint contradicts itself, so nothing was written; `ucl explain CKPT NAME` shows where the values are stored",
-            ),
+            ExecError::Check(ref checks) => {
+                let tied = checks.iter().any(|check| check.label.starts_with("the tied copy"));
+                let tied = tied.then_some("; if the head has values of its own, the model is not tied: is the config, which says `tie_word_embeddings`, another model's?");
+                diagnostic.help(format!(
+                    "the checkpoint contradicts itself, so nothing was written; `ucl explain CKPT NAME` shows where the values are stored{}",
+                    tied.unwrap_or_default()
+                ))
+            }
             _ => diagnostic,
         };
         diagnostic.into()

@@ -21,6 +21,7 @@ mod checked;
 mod command;
 mod derive;
 mod failure;
+mod foreign;
 mod overview;
 mod progress;
 mod session;

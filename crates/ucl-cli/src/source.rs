@@ -3,6 +3,7 @@
 use crate::args::{LoraArgs, SourceArgs};
 use crate::derive::{Derived, derive, describes_itself};
 use crate::failure::{Failure, Stop, of_problem, refuse};
+use crate::foreign::{self, Config};
 use crate::session::Session;
 use crate::{show, spec};
 use serde_json::{Map, Value, json};
@@ -16,7 +17,7 @@ use ucl_ir::{Diagnostic, Program};
 use ucl_parser::suggest::nearest;
 use ucl_plan::{
     Bound, Difference, HUGGING_FACE_VIEW, Merge, Naming, Plan, Recognition, Refusal, Said, States,
-    Sure, Target, bind, recognise, with_universal_view,
+    Sure, Target, bind, foreign, recognise, with_universal_view,
 };
 
 /// A checkpoint that was read, and the specs to try on it.
@@ -24,6 +25,8 @@ pub(crate) struct Opened {
     survey: Survey,
     programs: Vec<Program>,
     said: Said,
+    /// Whose config counts.
+    config: Config,
     /// Whether low-rank pairs are added to their weights.
     merge: Option<Merge>,
     /// What it says of itself, once that was asked for.
@@ -58,9 +61,11 @@ impl Opened {
     }
 
     fn of(mut survey: Survey, args: &SourceArgs) -> Result<Opened, Stop> {
+        let mut whose = Config::Own;
         if let Some(folder) = &args.config {
             let config = config(folder)?;
-            survey.inventory.documents.insert("config".to_owned(), config);
+            let own = survey.inventory.documents.insert("config".to_owned(), config);
+            whose = Config::Given { own: own.is_some() };
         }
         let programs = if args.spec.is_empty() {
             spec::for_inventory(&survey.inventory)?
@@ -75,7 +80,8 @@ impl Opened {
         let view = args.from_view.clone();
         let set = args.set.iter().cloned().collect();
         let said = Said { view, model, named: !args.spec.is_empty(), set };
-        let opened = Opened { survey, programs, said, merge: None, derived: OnceCell::new() };
+        let derived = OnceCell::new();
+        let opened = Opened { survey, programs, said, config: whose, merge: None, derived };
         opened.agrees_with(args)?;
         Ok(opened)
     }
@@ -253,6 +259,9 @@ impl Opened {
             }
         }
         let bound = self.bind(&target.naming, session)?;
+        if target.format == Format::HuggingFace && bound.spec.is_none() {
+            self.is_of_its_config()?;
+        }
         if bound.sure == Some(Sure::Described) && target.naming == Naming::Universal {
             target.naming = Naming::Stored;
         }
@@ -288,6 +297,20 @@ impl Opened {
         let asked = self.said.view.is_some() || self.said.named;
         let found = self.recognise(&Naming::Universal);
         !asked && found.fits.is_empty() && found.near.is_empty()
+    }
+
+    /// Fails where transformers would look for a known model's names, by its config, and find others.
+    fn is_of_its_config(&self) -> Result<(), Stop> {
+        let is_folder = self.stores_names_of_transformers();
+        let config = self.inventory().documents.get("config");
+        // Quantised weights come in several tensors each, which the specs do not know.
+        if is_folder && config.is_some_and(|config| config.contains_key("quantization_config")) {
+            return Ok(());
+        }
+        match foreign(&self.programs, self.inventory()) {
+            Some(foreign) => Err(foreign::refused(&foreign, self.config, is_folder)),
+            None => Ok(()),
+        }
     }
 
     /// Mistakes with the texts that they point into: those of the model that they were found with.

@@ -98,7 +98,7 @@ fn file(path: &Path) -> Result<Located, Problem> {
         return Ok(Located::new(Kind::Consolidated, folder.to_owned()));
     }
     match sniff(path)? {
-        Content::Unknown => Err(neither(path)),
+        Content::Unknown => Err(pointer::alone(path).unwrap_or_else(|| neither(path))),
         content => Ok(Located::new(Kind::File(content), path.to_owned())),
     }
 }

@@ -14,6 +14,7 @@ mod names;
 
 pub(crate) use apart::set_apart;
 pub use join::join;
+pub use names::is_half;
 
 use serde::{Deserialize, Serialize};
 

@@ -36,7 +36,8 @@ pub use lora::{Merge, Merged};
 pub use params::{Param, ParamDim};
 pub use plan::{Plan, Totals};
 pub use recognise::{
-    Difference, Fit, Lost, Recognition, Refusal, Said, Sure, bind, differences, recognise,
+    Difference, Fit, Foreign, Lost, Recognition, Refusal, Said, Sure, bind, differences, foreign,
+    recognise,
 };
 pub use report::{Report, StateTotals};
 pub use shard::{Rank, Shards, shard};

@@ -7,7 +7,7 @@
 mod place;
 mod refuse;
 
-pub(crate) use refuse::unmergeable;
+pub(crate) use refuse::{is_all_halves, unmergeable};
 
 use crate::algebra::{Bounds, Component, Strides, clip, total, weight};
 use crate::bind::{Bound, Piece, PieceRole};

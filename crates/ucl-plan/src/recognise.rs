@@ -1,10 +1,12 @@
 //! Which model and view a checkpoint is of, from documents, names and shapes.
 
 mod differ;
+mod foreign;
 mod refuse;
 mod types;
 
 pub use differ::{Difference, differences};
+pub use foreign::{Foreign, foreign};
 pub use types::Sure;
 
 use crate::bind::{Bound, Scope, bind_identity, bind_program, claim};

@@ -134,6 +134,13 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
     let listed: Vec<&str> = bound.missing.iter().take(40).map(String::as_str).collect();
     let more = bound.missing.len() - listed.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    // A Hugging Face folder has the names of one already.
+    let there = match bound.inventory.is_of_hugging_face() {
+        true => "`--view stored` writes what there is",
+        false => {
+            "`--to universal --view stored` writes what there is, which is no model for transformers"
+        }
+    };
     Diagnostic::new(
         "ucl::cover",
         format!(
@@ -143,7 +150,9 @@ fn missing(bound: &Bound<'_>) -> Diagnostic {
             listed.join(", ")
         ),
     )
-    .help("they may have been frozen and left out when it was saved, or it is a base model that never had a head; `--view stored` writes what there is, with `--to universal` or, where the names are Hugging Face's, with `--to hf`")
+    .help(format!(
+        "they may have been frozen and left out when it was saved, or it is a base model that never had a head; {there}"
+    ))
 }
 
 pub(crate) fn universal(bound: &Bound<'_>) -> Vec<Item> {

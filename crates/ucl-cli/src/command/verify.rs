@@ -1,7 +1,7 @@
 //! `ucl verify`: digests of a universal folder, CRCs of torch files, and that nothing is missing.
 
 use crate::args::VerifyArgs;
-use crate::failure::Stop;
+use crate::failure::{Failure, Stop};
 use crate::progress::{Count, Meter, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
@@ -19,6 +19,10 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_, '_>) -> Result<An
     let options = target::options(&args.run, false);
     let opened = Opened::new(&args.checkpoint, &SourceArgs::default())?;
     let inventory = opened.inventory();
+    // Where there is no checkpoint none is damaged.
+    if inventory.kind.is_empty() && !opened.problems().is_empty() {
+        return Err(Failure::from(opened.problems()).into());
+    }
     session.say(&opened.kind())?;
     let mut found = match &inventory.universal {
         Some(manifest) => universal(inventory, manifest, &options, session)?,

@@ -46,6 +46,26 @@ pub(super) fn target(folder: &Path) -> Result<Option<(PathBuf, &'static str)>, P
     Ok(None)
 }
 
+/// What is wrong with a pointer that was given itself; `None` for files of other names.
+pub(super) fn alone(path: &Path) -> Option<Problem> {
+    let name = path.file_name()?.to_str()?;
+    if ![LATEST, ITERATION, CONVERTED].contains(&name) {
+        return None;
+    }
+    let tag = match read(path) {
+        Ok(tag) => tag,
+        Err(problem) => return Some(problem),
+    };
+    let folder = path.parent().filter(|folder| folder != &Path::new(""));
+    let folder = folder.unwrap_or(Path::new(".")).display();
+    let message = format!("it only names the step to take, {tag:?}");
+    let help = match name {
+        CONVERTED => format!("Give the folder of that name beside it, in {folder}."),
+        _ => format!("Give the folder that it is in: {folder}."),
+    };
+    Some(Problem::new(path, message).help(help))
+}
+
 fn tagged(tag: &str) -> Vec<String> {
     vec![tag.to_owned()]
 }

@@ -1,6 +1,6 @@
 //! Sets the tensors of adapters apart from the model's own.
 
-use super::names::{Half, Named, bare, named};
+use super::names::{Half, Named, bare, is_half, named};
 use super::{Adapters, Convention, Pair, config};
 use crate::inventory::{Inventory, Problem, Survey};
 use crate::listed::listed;
@@ -20,8 +20,7 @@ pub(crate) fn set_apart(beside: Option<&Path>, survey: &mut Survey) {
     let names: IndexSet<&str> =
         inventory.tensors.iter().map(|stored| stored.name.as_str()).collect();
     let is_own = |name: &&&str| matches!(named(bare(name)), Named::Own(_));
-    let is_half = |name: &&str| matches!(named(bare(name)), Named::Half(_));
-    if !names.iter().any(is_half) || names.iter().find(is_own).is_none() {
+    if !names.iter().any(|name| is_half(name)) || names.iter().find(is_own).is_none() {
         return;
     }
     let new: IndexMap<String, String> =

@@ -71,6 +71,11 @@ pub(super) fn bare(name: &str) -> &str {
     name.strip_prefix(WRAPPED).unwrap_or(name)
 }
 
+/// Whether a name is that of a half of a low-rank pair, wrapped or not.
+pub fn is_half(name: &str) -> bool {
+    matches!(named(bare(name)), Named::Half(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

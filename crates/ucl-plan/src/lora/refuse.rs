@@ -2,7 +2,9 @@
 
 use super::{Half, is_mergeable};
 use crate::bind::{Bound, PieceRole, is_weight};
-use ucl_formats::lora::Pair;
+use std::collections::BTreeSet;
+use ucl_formats::Inventory;
+use ucl_formats::lora::{Pair, is_half};
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
@@ -15,6 +17,9 @@ fn lora(message: String) -> Diagnostic {
 
 /// What a Hugging Face model is not: a model with pairs beside it.
 pub(crate) fn unmergeable(bound: &Bound<'_>) -> Option<Diagnostic> {
+    if is_all_halves(bound.inventory) {
+        return Some(weights_elsewhere(bound.inventory));
+    }
     let pairs = bound.inventory.adapters.tensors.len();
     (pairs > 0).then(|| {
         lora(format!(
@@ -22,6 +27,24 @@ pub(crate) fn unmergeable(bound: &Bound<'_>) -> Option<Diagnostic> {
         ))
         .help("`--merge-lora` adds each pair to its weight; `--to universal` keeps them apart, with their optimizer states")
     })
+}
+
+/// Whether all tensors are halves of pairs, by their names: what was trained, without its model.
+pub(crate) fn is_all_halves(inventory: &Inventory) -> bool {
+    let mut names = inventory.tensors.iter().map(|stored| stored.name.as_str()).peekable();
+    names.peek().is_some() && names.all(is_half)
+}
+
+fn weights_elsewhere(inventory: &Inventory) -> Diagnostic {
+    let names: BTreeSet<&str> = inventory.tensors.iter().map(|s| s.name.as_str()).collect();
+    let what = match names.len() {
+        1 => "the one tensor here is a half of a low-rank pair".to_owned(),
+        count => format!("all {count} tensors here are halves of low-rank pairs"),
+    };
+    lora(format!(
+        "{what} (LoRA), and the weights that these are added to are not among them: they were frozen, and left out when this folder was made"
+    ))
+    .help("give the checkpoint that it was made from, which has both, with `--merge-lora`; `--to universal` keeps the pairs as they are")
 }
 
 /// What stands against merging at all.
@@ -32,6 +55,9 @@ pub(super) fn obstacles(bound: &Bound<'_>) -> Vec<Diagnostic> {
             lora("this is an adapter without its model, so there is nothing to merge it into".to_owned())
                 .help("give the model's folder, and this one behind the flag: `ucl convert MODEL DST --to hf --merge-lora=ADAPTER`"),
         ];
+    }
+    if is_all_halves(bound.inventory) {
+        return vec![weights_elsewhere(bound.inventory)];
     }
     if adapters.is_empty() {
         return vec![

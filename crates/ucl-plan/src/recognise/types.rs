@@ -73,6 +73,18 @@ pub(super) fn sure(program: &Program, inventory: &Inventory, said: &Said) -> Sur
     }
 }
 
+/// The models that list a type.
+pub(super) fn listing<'p>(programs: &'p [Program], found: &str) -> Vec<&'p Program> {
+    let lists = |program: &&Program| program.model.types.iter().any(|known| known == found);
+    let all: Vec<&Program> = programs.iter().filter(lists).collect();
+    // What is made for any model has its types from that one.
+    let of_another = |program: &Program| {
+        let is = |name: &String| all.iter().any(|other| other.model.name == *name);
+        program.model.ancestors.iter().any(is)
+    };
+    all.iter().copied().filter(|program| !of_another(program)).collect()
+}
+
 /// `config.json says model_type "x", which no spec names`, and what fits all the same.
 pub(super) fn unlisted(
     programs: &[Program],
@@ -80,14 +92,8 @@ pub(super) fn unlisted(
     aside: &[(String, String)],
 ) -> Option<(String, Option<String>)> {
     let found = model_type(inventory)?;
-    let lists = |program: &&Program| program.model.types.iter().any(|known| known == found);
     let listing: Vec<&str> =
-        programs.iter().filter(lists).map(|program| program.model.name.as_str()).collect();
-    // What is made for any model has its types from that one.
-    let own = programs.iter().filter(lists).filter(|program| {
-        !program.model.ancestors.iter().any(|name| listing.contains(&name.as_str()))
-    });
-    let listing: Vec<&str> = own.map(|program| program.model.name.as_str()).collect();
+        listing(programs, found).iter().map(|program| program.model.name.as_str()).collect();
     let message = match listing.as_slice() {
         [] => format!("config.json says model_type {found:?}, which no spec names"),
         [model] => format!("config.json says model_type {found:?}, and `{model}` does not fit"),
