@@ -124,7 +124,7 @@ fn all_shards_missing() {
             fs::remove_file(path).unwrap();
         }
     }
-    let survey = ucl_formats::survey(&run);
+    let survey = survey(&run);
     assert_eq!(survey.problems, []);
     let unread: Vec<_> = survey.inventory.unread.iter().map(|one| one.message.as_str()).collect();
     assert_eq!(unread, ["its shards (`*_optim_states.pt`) are missing: only the weights are here"]);
