@@ -5,7 +5,7 @@ use crate::session::Session;
 use crate::show;
 use crate::source::Opened;
 use ucl_formats::Format;
-use ucl_plan::{Bound, Naming, Plan, States, Target, TargetTensor, Work};
+use ucl_plan::{Naming, Plan, States, Target, TargetTensor, Work};
 use ucl_tensor::DType;
 
 /// A tensor on both sides, by its number in the plans.
@@ -82,7 +82,7 @@ pub(super) fn plans<'a>(
     let right = b.plan(target(naming, None), session)?;
     let mut matched = Matched::of(left.tensors(), right.tensors());
     if matched.pairs.is_empty() && matched.shapes.is_empty() {
-        return Err(nothing_in_common(&left.bound, &right.bound));
+        return Err(nothing_in_common(&model(a, session)?, &model(b, session)?));
     }
     let Some(dtype) = narrower(&left, &right, &matched) else { return Ok((left, right, matched)) };
     let left = a.plan(target(naming, Some(dtype)), session)?;
@@ -100,12 +100,7 @@ pub(super) fn common(
     b: &mut Opened,
     session: &Session<'_, '_>,
 ) -> Result<Naming, Stop> {
-    let model = |side: &Opened| -> Result<Option<(String, Vec<String>)>, Stop> {
-        let bound = side.bind(&Naming::Universal, session)?;
-        let model = bound.spec.map(|(program, _)| &program.model);
-        Ok(model.map(|model| (model.name.clone(), model.ancestors.clone())))
-    };
-    let same = match (model(a)?, model(b)?) {
+    let same = match (model(a, session)?, model(b, session)?) {
         (Some((of_a, above_a)), Some((of_b, above_b))) => {
             of_a == of_b
                 || (above_b.contains(&of_a) && a.read_as(&of_b, session))
@@ -116,10 +111,20 @@ pub(super) fn common(
     Ok(if same { Naming::Universal } else { Naming::Stored })
 }
 
+/// A model's name, and the models that it extends.
+type Family = (String, Vec<String>);
+
+/// What a side was read as; none where no model fits.
+fn model(side: &Opened, session: &Session<'_, '_>) -> Result<Option<Family>, Stop> {
+    let bound = side.bind(&Naming::Universal, session)?;
+    let model = bound.spec.map(|(program, _)| &program.model);
+    Ok(model.map(|model| (model.name.clone(), model.ancestors.clone())))
+}
+
 /// Why nothing can be compared, by what each side was read as.
-fn nothing_in_common(a: &Bound<'_>, b: &Bound<'_>) -> Stop {
-    let model = |bound: &Bound<'_>| match bound.spec {
-        Some((program, _)) => format!("as model `{}`", show::name(&program.model.name)),
+fn nothing_in_common(a: &Option<Family>, b: &Option<Family>) -> Stop {
+    let model = |side: &Option<Family>| match side {
+        Some((name, _)) => format!("as model `{}`", show::name(name)),
         None => "by its own names, as no model fits".to_owned(),
     };
     refuse(
