@@ -164,6 +164,17 @@ impl Opened {
         }
     }
 
+    /// Reads it as a model from now on if it is one, and says whether; else leaves it as it is.
+    pub(crate) fn read_as(&mut self, model: &str, session: &Session<'_, '_>) -> bool {
+        let before = self.said.model.replace(model.to_owned());
+        let of_model = |bound: Bound<'_>| bound.spec.is_some_and(|(p, _)| p.model.name == model);
+        let fits = self.bind(&Naming::Universal, session).is_ok_and(of_model);
+        if !fits {
+            self.said.model = before;
+        }
+        fits
+    }
+
     /// Binds by what the checkpoint says of itself, under its own names; `None` where it says nothing,
     /// other names are wanted, or the user named a spec or a view.
     fn by_itself(&self, naming: &Naming) -> Option<Result<Bound<'_>, Stop>> {

@@ -29,8 +29,8 @@ pub struct Difference {
 
 /// Compares pairs of tensors, one of each plan, and gives their differences in the order of the pairs.
 ///
-/// The shapes of a pair must be equal; types may differ if both are float types. Checks of the plans are
-/// made and not reported.
+/// Elements are compared in row-major order: a pair must have as many, in whatever shapes. Types may
+/// differ if both are float types. Checks of the plans are made and not reported.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn compare(
     for (pair, (left, right)) in pairs.iter().enumerate() {
         let (left, right) = (&a.tensors()[*left], &b.tensors()[*right]);
         let wrong = |reason| ExecError::Plan { tensor: left.name.clone(), reason };
-        if left.shape != right.shape {
+        if left.len() != right.len() {
             let reason = format!("shapes {:?} and {:?} are compared", left.shape, right.shape);
             return Err(wrong(reason));
         }

@@ -18,11 +18,12 @@ use ucl_plan::{Plan, Work};
 pub(super) fn run(args: &DiffArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let options = target::options(&args.run, false);
     let states = target::states(args.states);
-    let a = Opened::one_of_two(&args.a, &args.source)?;
-    let b = Opened::one_of_two(&args.b, &args.source)?;
+    let mut a = Opened::one_of_two(&args.a, &args.source)?;
+    let mut b = Opened::one_of_two(&args.b, &args.source)?;
     a.sound(states)?;
     b.sound(states)?;
-    let (left, right, matched) = pairs::plans(&a, &b, states, session)?;
+    let naming = pairs::common(&mut a, &mut b, session)?;
+    let (left, right, matched) = pairs::plans(&a, &b, (&naming, states), session)?;
     session.say(&format!("a: {}", a.headline(Some(&left.bound))))?;
     session.say(&format!("b: {}", b.headline(Some(&right.bound))))?;
 
@@ -47,6 +48,7 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_, '_>) -> Result<Answ
         "b": b.json(Some(&right.bound)),
         "compared": { "tensors": matched.pairs.len(), "values": values },
         "differing": differing.iter().map(|(pair, found)| one(&left, pair, found)).collect::<Vec<_>>(),
+        "merged_shapes": matched.merged,
         "other_shapes": matched.shapes,
         "only_in_a": matched.only_a,
         "only_in_b": matched.only_b,
@@ -80,6 +82,11 @@ fn text(
     );
     if let Some(dtype) = matched.weights_as {
         facts.add("", format!("weights as {dtype}, the narrower of the two types"));
+    }
+    if matched.merged > 0 {
+        let tensors = show::count(matched.merged, "tensor");
+        let why = "one side splits a dim that the other keeps whole";
+        facts.add("", format!("{tensors} by their elements in order: {why}"));
     }
     let mut table = Table::default();
     for (pair, found) in differing.iter().take(MOST) {

@@ -1,6 +1,6 @@
 //! Which tensor of one checkpoint is which of the other.
 
-use crate::failure::Stop;
+use crate::failure::{Stop, refuse};
 use crate::session::Session;
 use crate::show;
 use crate::source::Opened;
@@ -18,6 +18,8 @@ pub(super) struct Pair {
 #[derive(Default)]
 pub(super) struct Matched {
     pub(super) pairs: Vec<Pair>,
+    /// How many pairs have shapes of which one is the other with neighbouring dims merged.
+    pub(super) merged: u64,
     /// Tensors whose shapes differ, a sentence each.
     pub(super) shapes: Vec<String>,
     pub(super) only_a: Vec<String>,
@@ -41,8 +43,12 @@ impl Matched {
             match places.get(&key(tensor)) {
                 Some(at) => {
                     taken[*at] = true;
-                    if tensor.shape == b[*at].shape && comparable(tensor.dtype, b[*at].dtype) {
+                    let shapes = (&tensor.shape[..], &b[*at].shape[..]);
+                    let merged = merges(shapes.0, shapes.1) || merges(shapes.1, shapes.0);
+                    let alike = shapes.0 == shapes.1 || merged;
+                    if alike && comparable(tensor.dtype, b[*at].dtype) {
                         matched.pairs.push(Pair { a: number, b: *at });
+                        matched.merged += u64::from(merged);
                     } else {
                         matched.shapes.push(unlike(tensor, &b[*at]));
                     }
@@ -57,10 +63,12 @@ impl Matched {
 }
 
 /// Plans both sides to the same names, and weights to the same type.
+///
+/// Fails where no name of one side is in the other: that says nothing of their values.
 pub(super) fn plans<'a>(
     a: &'a Opened,
     b: &'a Opened,
-    states: States,
+    (naming, states): (&Naming, States),
     session: &Session<'_, '_>,
 ) -> Result<(Plan<'a>, Plan<'a>, Matched), Stop> {
     let target = |naming: &Naming, dtype| Target {
@@ -70,25 +78,63 @@ pub(super) fn plans<'a>(
         states,
         max_file_bytes: u64::MAX,
     };
-    let naming = common(a, b, session)?;
-    let left = a.plan(target(&naming, None), session)?;
-    let right = b.plan(target(&naming, None), session)?;
+    let left = a.plan(target(naming, None), session)?;
+    let right = b.plan(target(naming, None), session)?;
     let mut matched = Matched::of(left.tensors(), right.tensors());
+    if matched.pairs.is_empty() && matched.shapes.is_empty() {
+        return Err(nothing_in_common(&model(a, session)?, &model(b, session)?));
+    }
     let Some(dtype) = narrower(&left, &right, &matched) else { return Ok((left, right, matched)) };
-    let left = a.plan(target(&naming, Some(dtype)), session)?;
-    let right = b.plan(target(&naming, Some(dtype)), session)?;
+    let left = a.plan(target(naming, Some(dtype)), session)?;
+    let right = b.plan(target(naming, Some(dtype)), session)?;
     matched = Matched::of(left.tensors(), right.tensors());
     matched.weights_as = Some(dtype);
     Ok((left, right, matched))
 }
 
 /// Names that both sides have: the model's own if it is the same model, else the stored ones.
-fn common(a: &Opened, b: &Opened, session: &Session<'_, '_>) -> Result<Naming, Stop> {
-    let model = |side: &Opened| -> Result<Option<String>, Stop> {
-        let bound = side.bind(&Naming::Universal, session)?;
-        Ok(bound.spec.map(|(program, _)| program.model.name.clone()))
+///
+/// A side that was read as what the other's model extends is read as that model, if it is one.
+pub(super) fn common(
+    a: &mut Opened,
+    b: &mut Opened,
+    session: &Session<'_, '_>,
+) -> Result<Naming, Stop> {
+    let same = match (model(a, session)?, model(b, session)?) {
+        (Some((of_a, above_a)), Some((of_b, above_b))) => {
+            of_a == of_b
+                || (above_b.contains(&of_a) && a.read_as(&of_b, session))
+                || (above_a.contains(&of_b) && b.read_as(&of_a, session))
+        }
+        (a, b) => a.is_none() && b.is_none(),
     };
-    Ok(if model(a)? == model(b)? { Naming::Universal } else { Naming::Stored })
+    Ok(if same { Naming::Universal } else { Naming::Stored })
+}
+
+/// A model's name, and the models that it extends.
+type Family = (String, Vec<String>);
+
+/// What a side was read as; none where no model fits.
+fn model(side: &Opened, session: &Session<'_, '_>) -> Result<Option<Family>, Stop> {
+    let bound = side.bind(&Naming::Universal, session)?;
+    let model = bound.spec.map(|(program, _)| &program.model);
+    Ok(model.map(|model| (model.name.clone(), model.ancestors.clone())))
+}
+
+/// Why nothing can be compared, by what each side was read as.
+fn nothing_in_common(a: &Option<Family>, b: &Option<Family>) -> Stop {
+    let model = |side: &Option<Family>| match side {
+        Some((name, _)) => format!("as model `{}`", show::name(name)),
+        None => "by its own names, as no model fits".to_owned(),
+    };
+    refuse(
+        format!(
+            "no tensor of a is in b, so nothing can be compared: a was read {}, b {}",
+            model(a),
+            model(b)
+        ),
+        "say which model both are: `--config DIR` names a folder with its config.json, `--spec NAME` its spec",
+    )
 }
 
 /// The one type of the weights of the side that has the smaller one, if they differ.
@@ -120,6 +166,22 @@ fn comparable(a: DType, b: DType) -> bool {
     a == b || (a.is_float() && b.is_float())
 }
 
+/// Whether `coarse` is `fine` with neighbouring dims merged, which leaves the row-major order as it is.
+fn merges(fine: &[u64], coarse: &[u64]) -> bool {
+    let mut rest = fine.iter();
+    let whole = coarse.iter().all(|size| {
+        let mut merged = rest.next().copied();
+        while let Some(product) = merged
+            && product != *size
+        {
+            merged = rest.next().and_then(|next| product.checked_mul(*next));
+        }
+        merged.is_some()
+    });
+    let fewer = !coarse.is_empty() && coarse.len() < fine.len();
+    fewer && whole && rest.all(|size| *size == 1)
+}
+
 fn label(tensor: &TargetTensor) -> String {
     format!("{} ({})", tensor.name, tensor.state)
 }
@@ -133,4 +195,27 @@ fn unlike(a: &TargetTensor, b: &TargetTensor) -> String {
         b.dtype,
         show::shape(&b.shape),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merges;
+
+    #[test]
+    fn neighbouring_dims_merge() {
+        assert!(merges(&[4, 8, 32], &[32, 32]));
+        assert!(merges(&[32, 4, 8], &[32, 32]));
+        assert!(merges(&[2, 3, 4], &[24]));
+        assert!(merges(&[2, 3, 1], &[2, 3]) && merges(&[1, 2, 3], &[2, 3]));
+    }
+
+    #[test]
+    fn other_shapes_are_others() {
+        assert!(!merges(&[32, 32], &[32, 32]), "equal, nothing is merged");
+        assert!(!merges(&[32, 32], &[4, 8, 32]), "the other way round");
+        assert!(!merges(&[8, 4, 32], &[4, 256]) && !merges(&[2, 3, 4], &[8, 3]));
+        assert!(!merges(&[2, 3, 4], &[2, 3]) && !merges(&[2, 3], &[7]));
+        assert!(!merges(&[1], &[]) && !merges(&[], &[1]));
+        assert!(!merges(&[u64::MAX, 2, 2], &[4]));
+    }
 }
