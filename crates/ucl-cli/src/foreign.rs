@@ -18,7 +18,7 @@ pub(crate) fn refused(foreign: &Foreign, config: Config, is_folder: bool) -> Sto
     let Foreign { model_type, model, view, unclaimed } = foreign;
     let name = unclaimed.first().map_or("", String::as_str);
     let message = format!(
-        "config.json says model_type {:?}, which is `{}`, and the tensors are not that model's: its view `{}` does not claim {}, {}{:?}",
+        "config.json says model_type {:?}, which is of the spec `{}`, and the tensors are not that model's: its view `{}` does not claim {}, {}{:?}",
         show::name(model_type),
         show::name(model),
         show::name(view),

@@ -38,13 +38,13 @@ pub(crate) fn is_all_halves(inventory: &Inventory) -> bool {
 fn weights_elsewhere(inventory: &Inventory) -> Diagnostic {
     let names: BTreeSet<&str> = inventory.tensors.iter().map(|s| s.name.as_str()).collect();
     let what = match names.len() {
-        1 => "the one tensor here is a half of a low-rank pair".to_owned(),
+        1 => "the tensor here is a half of a low-rank pair".to_owned(),
         count => format!("all {count} tensors here are halves of low-rank pairs"),
     };
     lora(format!(
-        "{what} (LoRA), and the weights that these are added to are not among them: they were frozen, and left out when this folder was made"
+        "{what} (LoRA), and the weights that they belong to are not in this folder"
     ))
-    .help("give the checkpoint that it was made from, which has both, with `--merge-lora`; `--to universal` keeps the pairs as they are")
+    .help("frozen weights are left out of some folders: give the step that this one was made from, which has both, with `--merge-lora`; `--to universal` keeps the pairs as they are")
 }
 
 /// What stands against merging at all.
