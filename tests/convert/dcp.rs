@@ -113,9 +113,10 @@ fn model_and_optimizer_in_a_folder_each() {
     let name = "dcp-accelerate-w2";
     check(name, &["--view", "stored"], &live(name));
     let whole = inspected(&fixture(name));
-    assert_eq!((&whole["step"], &whole["kind"]), (&json!(3), &json!("PyTorch DCP, 4 files")));
+    assert_eq!(whole["source"]["step"], 3);
+    assert_eq!(whole["source"]["kind"], "PyTorch DCP, 4 files");
     let alone = inspected(&fixture(name).join("checkpoint-3/pytorch_model_fsdp_0"));
-    assert_eq!(alone["step"], 3);
+    assert_eq!(alone["source"]["step"], 3);
     assert!(
         alone["notes"].to_string().contains("`optimizer_0` beside it was not taken"),
         "{alone}"
