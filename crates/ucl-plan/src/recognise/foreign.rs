@@ -40,7 +40,13 @@ pub fn foreign(programs: &[Program], inventory: &Inventory) -> Option<Foreign> {
                 layers(view).any(|start| name.starts_with(start) || whole.starts_with(start))
             };
             let any = claims.claimed.values().flatten().any(|claim| !claim.indices.is_empty());
-            if any && !claims.unclaimed.iter().any(in_layers) {
+            // Scales stand beside the weights that they are of.
+            let beside = |name: &&String| {
+                let owner = name.rsplit_once('.').map(|(owner, _)| format!("{owner}.weight"));
+                owner.is_some_and(|owner| claims.claimed.contains_key(&owner))
+            };
+            let others = claims.unclaimed.iter().filter(|name| !beside(name));
+            if any && !others.into_iter().any(in_layers) {
                 return None;
             }
             if best.as_ref().is_none_or(|best| claims.unclaimed.len() < best.unclaimed.len()) {
