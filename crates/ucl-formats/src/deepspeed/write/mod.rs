@@ -1,374 +1,184 @@
-//! Lays out the files of a ZeRO-1 run before any value is known.
+//! Lays out a step of DeepSpeed's engine before any value is known, for its plain load.
 //!
-//! The format is the one that the reader beside this reads; `bf16` runs are written as
-//! `BF16_Optimizer` does (nothing stripped), others as ZeRO-1 does (masters without their padding).
+//! The format is the one that the readers beside this read; see `runtime/engine.py`
+//! (`_save_checkpoint`, `_save_zero_checkpoint`) and the optimizers' `state_dict`.
 
-use crate::torch::{EmitError, LayoutError, NodeId, Pickle, TorchLayout, emit};
-use indexmap::IndexMap;
-use serde_json::{Map, Value};
+mod args;
+mod flat;
+mod model;
+mod optimizer;
+mod partitioned;
+mod source;
+
+use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
+use source::Source;
 use ucl_tensor::DType;
 
-/// A run to lay out.
-pub struct Run<'a> {
-    /// Data-parallel ranks.
-    pub dp: u64,
-    /// Tensor-parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// The step that it is saved at.
-    pub step: u64,
-    /// The type of the model's own weights.
-    pub dtype: DType,
-    /// Whether weights go into one file per layer, by the number in front of their names.
-    pub layer_files: bool,
-    /// Megatron's arguments, if it is a Megatron run.
-    pub args: Option<&'a Map<String, Value>>,
-    /// The tensors of each model-parallel rank, pipeline stages outermost: name and local shape.
-    pub ranks: &'a [Vec<(String, Vec<u64>)>],
-}
-
-/// A file of the run.
-#[derive(Clone, Debug)]
-pub struct RunFile {
-    /// Its path under the run's folder.
-    pub path: String,
-    /// Its length in bytes.
-    pub len: u64,
-    /// What is known of it, by offset.
-    pub fixed: Vec<(u64, Vec<u8>)>,
-    /// What is not, by offset.
-    pub storages: Vec<(u64, Content)>,
-}
-
-/// A storage of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A weight of the model itself.
-    Weight {
-        /// The model-parallel rank.
-        rank: usize,
-        /// The tensor, by its place in [`Run::ranks`].
-        tensor: usize,
-    },
-    /// A data-parallel rank's part of a group.
-    Partition {
-        /// The model-parallel rank.
-        rank: usize,
-        /// `fp32`, `exp_avg` or `exp_avg_sq`.
-        state: &'static str,
-        /// The tensors in it: place in [`Run::ranks`], first element that is here, how many, where in
-        /// the partition they begin.
-        tensors: Vec<(usize, u64, u64, u64)>,
-        /// Its length in elements, padding included.
-        len: u64,
+/// How the optimizer is cut over the data-parallel ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// `BF16_Optimizer`: as stage 1, nothing stripped.
+    Bf16Optimizer,
+    /// Stage 1.
+    One,
+    /// Stage 2: the same files.
+    Two,
+    /// Stage 3.
+    Three {
+        /// The elements of a rank that a sub-group is closed at: `sub_group_size` of the config.
+        sub_group_size: u64,
     },
 }
 
-/// Why a run cannot be laid out.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// The pickle.
-    #[error(transparent)]
-    Emit(#[from] EmitError),
-    /// The zip.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A name without the number of its layer.
-    #[error("{0:?} does not begin with the number of its pipeline layer")]
-    NoLayer(String),
-    /// A type that torch files have no storage for.
-    #[error("torch has no storage of {0}")]
-    DType(DType),
+impl Zero {
+    /// The `sub_group_size` that DeepSpeed takes if its config says none.
+    pub const SUB_GROUP_SIZE: u64 = 1_000_000_000;
+
+    /// As the optimizer of a checkpoint says it, in the words of the reader.
+    pub fn of_optimizer(name: &str) -> Option<Zero> {
+        match name {
+            "BF16_Optimizer" => Some(Zero::Bf16Optimizer),
+            "ZeRO-1" => Some(Zero::One),
+            "ZeRO-2" => Some(Zero::Two),
+            "ZeRO-3" => Some(Zero::Three { sub_group_size: Zero::SUB_GROUP_SIZE }),
+            _ => None,
+        }
+    }
+
+    /// The number of the stage.
+    pub(super) fn stage(self) -> u64 {
+        match self {
+            Zero::Bf16Optimizer | Zero::One => 1,
+            Zero::Two => 2,
+            Zero::Three { .. } => 3,
+        }
+    }
 }
 
-/// The version that is recorded: the one whose files were looked at.
+/// The version that is recorded where the source has none: the one whose files were looked at.
 const DEEPSPEED: &str = "0.19.8";
+
+/// The folder of a step.
+fn tag(run: &Run<'_>) -> String {
+    format!("global_step{}", run.step.unwrap_or(0))
+}
+
+/// A rank of the model-parallel mesh, in the order of DeepSpeed's files.
+struct Place<'r> {
+    /// Its number there: pipeline stages outermost.
+    mp: u64,
+    /// Its place in [`Run::ranks`].
+    at: usize,
+    rank: &'r Rank,
+}
 
 /// All files of a run, `latest` among them.
 ///
 /// # Errors
-/// A name or type that the format cannot hold.
-pub fn lay_out(run: &Run<'_>) -> Result<Vec<RunFile>, WriteError> {
-    let tag = format!("global_step{}", run.step);
-    let mut files = Vec::new();
-    for rank in 0..run.ranks.len() {
-        if run.layer_files {
-            files.extend(layer_files(run, &tag, rank)?);
-        }
-        files.push(model_file(run, &tag, rank)?);
-        for partition in 0..run.dp {
-            files.push(optimizer_file(run, &tag, rank, partition)?);
-        }
-    }
-    files.push(RunFile {
-        path: "latest".to_owned(),
-        len: tag.len() as u64,
-        fixed: vec![(0, tag.into_bytes())],
-        storages: Vec::new(),
+/// A name or type that the format cannot hold; what goes along cannot be read.
+pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError> {
+    let source = Source::of(run)?;
+    possible(run, zero)?;
+    let (tp, dp) = (size(run, "tp"), size(run, "dp"));
+    let places = run.ranks.iter().enumerate().map(|(at, rank)| {
+        let coordinate = |axis: &str| rank.at.get(axis).copied().unwrap_or(0);
+        Place { mp: coordinate("pp") * tp + coordinate("tp"), at, rank }
     });
-    Ok(files)
-}
-
-/// Matrices decay, vectors do not: two groups, as Megatron makes them.
-fn groups(tensors: &[(String, Vec<u64>)]) -> [Vec<usize>; 2] {
-    let (matrices, vectors) = (0..tensors.len()).partition(|at| tensors[*at].1.len() > 1);
-    [matrices, vectors]
-}
-
-fn numel(shape: &[u64]) -> u64 {
-    shape.iter().product()
-}
-
-/// Layer files hold the same on every pipeline stage, so the stage that has the layer writes them.
-fn layer_files(run: &Run<'_>, tag: &str, rank: usize) -> Result<Vec<RunFile>, WriteError> {
-    let mut layers: IndexMap<u64, Vec<(usize, &str)>> = IndexMap::new();
-    for (tensor, (name, _)) in run.ranks[rank].iter().enumerate() {
-        let parts = name.split_once('.').and_then(|(layer, key)| Some((layer.parse().ok()?, key)));
-        let (layer, key) = parts.ok_or_else(|| WriteError::NoLayer(name.clone()))?;
-        layers.entry(layer).or_default().push((tensor, key));
-    }
-    let shard = rank as u64 % run.tp;
+    let mut places: Vec<Place<'_>> = places.collect();
+    places.sort_by_key(|place| place.mp);
+    let layered = source::is_layered(run);
+    let trained = has_optimizer(run);
     let mut files = Vec::new();
-    for (layer, tensors) in layers {
-        let mut file = Building::new();
-        let mut entries = Vec::new();
-        for (tensor, key) in tensors {
-            entries.push((key.to_owned(), file.weight(run, rank, tensor)?));
+    for place in &places {
+        if layered {
+            files.extend(model::layers(run, place)?);
         }
-        let root = file.ordered(entries);
-        file.pickle.set_root(root);
-        files.push(file.finish(tag, &format!("layer_{layer:02}-model_{shard:02}-model_states"))?);
+        match zero {
+            Zero::Three { sub_group_size } => {
+                let laid =
+                    partitioned::SubGroups::of(place.rank, run.groups.len(), sub_group_size, dp);
+                for part in 0..dp {
+                    files.push(model::partitioned(run, place, part, (&laid, &source))?);
+                    files.push(optimizer::partitioned(run, place, part, (&laid, &source))?);
+                }
+            }
+            _ => {
+                files.push(model::whole(run, place, zero, layered, &source)?);
+                for part in (0..dp).filter(|_| trained) {
+                    files.push(optimizer::flat(run, place, part, (zero, &source))?);
+                }
+            }
+        }
     }
-    Ok(files)
+    files.push(RunFile::text("latest", tag(run)));
+    let along = source.names(places.iter().map(|place| place.mp));
+    Ok(RunLayout { files, along })
 }
 
-fn model_file(run: &Run<'_>, tag: &str, rank: usize) -> Result<RunFile, WriteError> {
-    let mut file = Building::new();
-    let tensors = &run.ranks[rank];
-    let module = if run.layer_files {
-        file.pickle.none()
-    } else {
-        let mut entries = Vec::new();
-        for (tensor, (name, _)) in tensors.iter().enumerate() {
-            entries.push((name.clone(), file.weight(run, rank, tensor)?));
+fn size(run: &Run<'_>, axis: &str) -> u64 {
+    run.mesh.get(axis).copied().unwrap_or(1)
+}
+
+fn has_optimizer(run: &Run<'_>) -> bool {
+    run.ranks.iter().flat_map(|rank| &rank.tensors).any(Held::is_trained)
+}
+
+/// What the format has no place for.
+fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
+    for (axis, size) in &run.mesh {
+        if !["tp", "pp", "dp"].contains(&axis.as_str()) && *size > 1 {
+            let message = format!("a DeepSpeed run is not cut over `{axis}` here");
+            return Err(WriteError::refused(message, "its axes: tp, pp, dp"));
         }
-        file.ordered(entries)
-    };
-    let shapes = groups(tensors).map(|group| {
-        let entries = group.iter().map(|at| {
-            let size = file.pickle.size(&tensors[*at].1);
-            (tensors[*at].0.clone(), size)
+    }
+    let partitioned = matches!(zero, Zero::Three { .. });
+    if partitioned && (size(run, "pp") > 1 || source::is_layered(run)) {
+        return Err(WriteError::refused(
+            "DeepSpeed has no pipeline under ZeRO-3",
+            "take a view whose names are no pipeline's (--view) and leave `pp` out of --mesh, or write `--zero 1`",
+        ));
+    }
+    if partitioned && !has_optimizer(run) {
+        return Err(WriteError::refused(
+            "a ZeRO-3 step holds the weights as the optimizer's masters, and there is no optimizer here",
+            "write `--to hf`, from which ZeRO-3 starts (`from_pretrained` under its config), or `--zero 1`",
+        ));
+    }
+    let own =
+        run.ranks.iter().flat_map(|rank| &rank.tensors).find(|held| {
+            zero == Zero::Bf16Optimizer && held.is_trained() && held.dtype != DType::BF16
         });
-        let entries = entries.collect();
-        file.ordered(entries)
-    });
-    let shapes = file.pickle.list(shapes.to_vec());
-    let degrees = [("pp_degree", run.pp), ("tp_degree", run.tp)];
-    let degrees = degrees.map(|(key, n)| (key.to_owned(), Value::from(n))).into_iter().collect();
-    let degrees = file.json(&Value::Object(degrees));
-    let mut entries: Vec<(String, NodeId)> = vec![
-        ("module".to_owned(), module),
-        ("param_shapes".to_owned(), shapes),
-        ("checkpoint_parallel_dimensions".to_owned(), degrees),
-    ];
-    let plain = serde_json::json!({
-        "buffer_names": [], "optimizer": null, "frozen_param_shapes": null,
-        "frozen_param_fragments": null, "shared_params": {}, "lr_scheduler": null,
-        "skipped_steps": 0, "global_steps": run.step, "global_samples": run.step * run.dp,
-        "dp_world_size": run.dp, "mp_world_size": run.tp * run.pp,
-        "ds_config": {"zero_optimization": {"stage": 1}}, "ds_version": DEEPSPEED,
-    });
-    for (key, value) in plain.as_object().into_iter().flatten() {
-        entries.push((key.clone(), file.json(value)));
+    if let Some(held) = own {
+        return Err(WriteError::refused(
+            format!("`BF16_Optimizer` trains bf16 weights, and {:?} is {}", held.name, held.dtype),
+            "write `--zero 1`, or `--dtype bf16`",
+        ));
     }
-    if let Some(args) = run.args {
-        let attributes = args.iter().map(|(key, value)| (key.clone(), file.json(value)));
-        let attributes: Vec<(String, NodeId)> = attributes.collect();
-        let namespace = file.namespace(attributes);
-        entries.push(("args".to_owned(), namespace));
-        let version = file.json(&Value::from(3.0));
-        entries.push(("checkpoint_version".to_owned(), version));
-        let info = ["original_vocab_size", "padded_vocab_size"];
-        let mut info: Map<String, Value> = info
-            .into_iter()
-            .filter_map(|key| Some((key.to_owned(), args.get(key)?.clone())))
-            .collect();
-        info.insert("universal_checkpoint_version".to_owned(), Value::from(0.2));
-        let info = file.json(&Value::Object(info));
-        entries.push(("universal_checkpoint_info".to_owned(), info));
-        let iteration = file.json(&Value::from(run.step));
-        entries.push(("iteration".to_owned(), iteration));
-    }
-    let root = file.dict(entries);
-    file.pickle.set_root(root);
-    file.finish(tag, &format!("mp_rank_{rank:02}_model_states"))
+    Ok(())
 }
 
-fn optimizer_file(run: &Run<'_>, tag: &str, rank: usize, dp: u64) -> Result<RunFile, WriteError> {
-    let bf16 = run.dtype == DType::BF16;
-    let tensors = &run.ranks[rank];
-    let mut file = Building::new();
-    let (mut states, mut masters, mut paddings, mut hyper) = (vec![], vec![], vec![], vec![]);
-    for (group, members) in groups(tensors).iter().enumerate() {
-        let total: u64 = members.iter().map(|at| numel(&tensors[*at].1)).sum();
-        let width = total.div_ceil(2 * run.dp) * 2;
-        let start = dp * width;
-        let held = width.min(total.saturating_sub(start));
-        let padding = width - held;
-        let mut parts = Vec::new();
-        let mut offset = 0;
-        for at in members {
-            let len = numel(&tensors[*at].1);
-            let (from, to) = (start.max(offset), (start + width).min(offset + len));
-            if from < to {
-                parts.push((*at, from - offset, to - from, from - start));
-            }
-            offset += len;
+/// For each group of the optimizer the tensors of a rank that are in it, in its order.
+fn members(rank: &Rank, groups: usize) -> Vec<Vec<usize>> {
+    let mut members: Vec<Vec<((usize, usize), usize)>> = vec![Vec::new(); groups];
+    for (number, held) in rank.tensors.iter().enumerate() {
+        if let Some((group, place)) = held.place.filter(|_| held.is_trained()) {
+            members[group].push(((place, number), number));
         }
-        let partition =
-            |state, len| Content::Partition { rank, state, tensors: parts.clone(), len };
-        let step = file.step(run.step);
-        let moments = [("exp_avg", width), ("exp_avg_sq", width)];
-        let mut entries = vec![("step".to_owned(), step)];
-        for (state, len) in moments {
-            entries
-                .push((state.to_owned(), file.storage(partition(state, len), DType::F32, &[len])?));
-        }
-        let entries = file.dict(entries);
-        states.push((group, entries));
-        let len = if bf16 { width } else { held };
-        masters.push(file.storage(partition("fp32", len), DType::F32, &[len])?);
-        paddings.push(Value::from(padding));
-        hyper.push(serde_json::json!({
-            "lr": 0.001, "betas": [0.9, 0.95], "eps": 1e-8,
-            "weight_decay": if group == 0 { 0.1 } else { 0.0 }, "params": [group],
-        }));
     }
-    let keys: Vec<NodeId> =
-        states.iter().map(|(group, _)| file.pickle.int(*group as i64)).collect();
-    let state = keys.into_iter().zip(states).map(|(key, (_, entries))| (key, entries)).collect();
-    let state = file.pickle.dict(state);
-    let hyper = file.json(&Value::Array(hyper));
-    let base = file.dict(vec![("state".to_owned(), state), ("param_groups".to_owned(), hyper)]);
-    let masters = file.pickle.list(masters);
-    let mut entries = vec![
-        ("base_optimizer_state".to_owned(), base),
-        ("single_partition_of_fp32_groups".to_owned(), masters),
-    ];
-    let mut plain = serde_json::json!({
-        "clip_grad": 1.0, "group_paddings": paddings, "partition_count": [run.dp, run.dp],
-        "ds_version": DEEPSPEED, "param_slice_mappings": [{}, {}],
+    let sorted = members.into_iter().map(|mut group| {
+        group.sort_unstable();
+        group.into_iter().map(|(_, number)| number).collect()
     });
-    if !bf16 {
-        plain["zero_stage"] = Value::from(1);
-    }
-    for (key, value) in plain.as_object().into_iter().flatten() {
-        entries.push((key.clone(), file.json(value)));
-    }
-    let inner = file.dict(entries);
-    let version = file.json(&Value::from(DEEPSPEED));
-    let root = file
-        .dict(vec![("optimizer_state_dict".to_owned(), inner), ("ds_version".to_owned(), version)]);
-    file.pickle.set_root(root);
-    let prefix = if bf16 { "bf16_" } else { "" };
-    file.finish(tag, &format!("{prefix}zero_pp_rank_{dp}_mp_rank_{rank:02}_optim_states"))
+    sorted.collect()
 }
 
-/// A torch file on the way.
-struct Building {
-    pickle: Pickle,
-    storages: Vec<(String, u64)>,
-    contents: Vec<Option<Content>>,
-    /// Bytes of storages that are known: steps.
-    known: Vec<(usize, Vec<u8>)>,
-}
-
-impl Building {
-    fn new() -> Building {
-        Building { pickle: Pickle::new(), storages: vec![], contents: vec![], known: vec![] }
-    }
-
-    fn weight(&mut self, run: &Run<'_>, rank: usize, tensor: usize) -> Result<NodeId, WriteError> {
-        let shape = &run.ranks[rank][tensor].1;
-        self.storage(Content::Weight { rank, tensor }, run.dtype, shape)
-    }
-
-    fn storage(
-        &mut self,
-        content: Content,
-        dtype: DType,
-        shape: &[u64],
-    ) -> Result<NodeId, WriteError> {
-        let key = self.storages.len().to_string();
-        let node = self.pickle.whole_tensor(&key, dtype, shape).ok_or(WriteError::DType(dtype))?;
-        self.storages.push((key, numel(shape) * dtype.size_bytes()));
-        self.contents.push(Some(content));
-        Ok(node)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "torch keeps the step as a float, too")]
-    fn step(&mut self, step: u64) -> NodeId {
-        let key = self.storages.len().to_string();
-        let node = self.pickle.whole_tensor(&key, DType::F32, &[]);
-        self.known.push((self.storages.len(), (step as f32).to_le_bytes().to_vec()));
-        self.storages.push((key, 4));
-        self.contents.push(None);
-        node.unwrap_or_else(|| self.pickle.none())
-    }
-
-    fn pairs(&mut self, entries: Vec<(String, NodeId)>) -> Vec<(NodeId, NodeId)> {
-        entries.into_iter().map(|(key, value)| (self.pickle.str(&key), value)).collect()
-    }
-
-    fn dict(&mut self, entries: Vec<(String, NodeId)>) -> NodeId {
-        let pairs = self.pairs(entries);
-        self.pickle.dict(pairs)
-    }
-
-    fn ordered(&mut self, entries: Vec<(String, NodeId)>) -> NodeId {
-        let pairs = self.pairs(entries);
-        self.pickle.ordered_dict(pairs)
-    }
-
-    fn namespace(&mut self, attributes: Vec<(String, NodeId)>) -> NodeId {
-        let pairs = self.pairs(attributes);
-        self.pickle.namespace(pairs)
-    }
-
-    fn json(&mut self, value: &Value) -> NodeId {
-        match value {
-            Value::Null => self.pickle.none(),
-            Value::Bool(flag) => self.pickle.bool(*flag),
-            Value::String(text) => self.pickle.str(text),
-            Value::Number(number) => match number.as_i64() {
-                Some(number) => self.pickle.int(number),
-                None => self.pickle.float(number.as_f64().unwrap_or(0.0)),
-            },
-            Value::Array(items) => {
-                let items = items.iter().map(|item| self.json(item)).collect();
-                self.pickle.list(items)
-            }
-            Value::Object(entries) => {
-                let entries =
-                    entries.iter().map(|(key, value)| (key.clone(), self.json(value))).collect();
-                self.dict(entries)
-            }
+/// The states of the optimizer in a group of tensors, masters left out.
+fn states(rank: &Rank, members: &[usize]) -> Vec<String> {
+    let mut states: Vec<String> = Vec::new();
+    for state in members.iter().flat_map(|number| rank.tensors[*number].states.keys()) {
+        if state != "fp32" && !states.contains(state) {
+            states.push(state.clone());
         }
     }
-
-    fn finish(self, tag: &str, stem: &str) -> Result<RunFile, WriteError> {
-        let layout = TorchLayout::new(stem, emit(&self.pickle)?, &self.storages)?;
-        let offsets = layout.storage_offsets().to_vec();
-        let mut fixed = layout.chunks(&[]);
-        fixed.extend(self.known.into_iter().map(|(storage, bytes)| (offsets[storage], bytes)));
-        fixed.sort_by_key(|(offset, _)| *offset);
-        let contents = offsets.iter().zip(self.contents);
-        Ok(RunFile {
-            path: format!("{tag}/{stem}.pt"),
-            len: layout.total_len(),
-            fixed,
-            storages: contents.filter_map(|(offset, content)| Some((*offset, content?))).collect(),
-        })
-    }
+    states
 }
