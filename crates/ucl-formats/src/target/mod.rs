@@ -6,6 +6,7 @@
 mod draft;
 mod run;
 mod seal;
+mod slices;
 
 pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, WriteError};
 pub use seal::Seal;
@@ -29,6 +30,8 @@ pub enum Format {
     HuggingFace,
     /// A step of DeepSpeed's engine.
     DeepSpeed(Zero),
+    /// What every rank holds, to be read and not written.
+    Slices,
 }
 
 /// A tensor to write.
@@ -105,7 +108,7 @@ impl Format {
         match self {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
-            Format::DeepSpeed(_) => Ok(Vec::new()),
+            Format::DeepSpeed(_) | Format::Slices => Ok(Vec::new()),
         }
     }
 
@@ -113,7 +116,7 @@ impl Format {
     pub fn is_cut(self) -> bool {
         match self {
             Format::Universal | Format::HuggingFace => false,
-            Format::DeepSpeed(_) => true,
+            Format::DeepSpeed(_) | Format::Slices => true,
         }
     }
 
@@ -125,6 +128,7 @@ impl Format {
         match self {
             Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
+            Format::Slices => Ok(slices::lay_out(run)),
         }
     }
 
@@ -134,7 +138,7 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
-            Format::DeepSpeed(_) => None,
+            Format::DeepSpeed(_) | Format::Slices => None,
         }
     }
 }
