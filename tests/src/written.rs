@@ -100,6 +100,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

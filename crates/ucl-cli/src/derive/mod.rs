@@ -8,6 +8,8 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tiles;
+mod whole;
 
 use cut::{Ranks, Used, decide};
 use indexmap::IndexMap;
@@ -19,6 +21,7 @@ use ucl_formats::Inventory;
 use ucl_formats::inventory::Role;
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::Library;
+pub(crate) use whole::lay;
 
 /// The document of a checkpoint that describes itself.
 const INFO: &str = "universal_checkpoint_info";
@@ -41,6 +44,11 @@ pub(crate) fn describes_itself(inventory: &Inventory) -> Option<&Map<String, Val
     inventory.documents.get(INFO)
 }
 
+/// Whether tensors were put together as the checkpoint says.
+pub(crate) fn is_laid(inventory: &Inventory) -> bool {
+    describes_itself(inventory).is_some() && !whole::laid(inventory).is_empty()
+}
+
 /// Writes and compiles the spec of a checkpoint that describes itself.
 ///
 /// # Errors
@@ -55,8 +63,14 @@ pub(crate) fn derive(
     let mut used = Used::default();
     let mut unlisted = Vec::new();
     let mut decided = Vec::new();
+    let laid = whole::laid(inventory);
     for (name, (shapes, role)) in &tensors {
-        match decide(&info, &Ranks { name, shapes }, &mut used) {
+        let laid = laid.contains(name.as_str());
+        match decide(&info, &Ranks { name, shapes, laid }, &mut used) {
+            Ok(found) if whole::is_meant(&found) => {
+                let why = whole::why_not(inventory, name, shapes, found);
+                wrong.push(format!("{name:?}: {why}"));
+            }
             Ok(mut found) => {
                 let cut = matches!(found.merge, cut::Merge::Cut(_));
                 // The engine keeps buffers whole, and its converter takes any rank's.
@@ -102,9 +116,10 @@ fn tensors(inventory: &Inventory) -> (IndexMap<String, (Vec<Vec<u64>>, Role)>, V
             ));
         }
     }
+    let laid = whole::laid(inventory);
     let mut out = IndexMap::new();
     for (name, (shapes, role)) in found {
-        let all = shapes.keys().copied().eq(0..ranks);
+        let all = laid.contains(name) || shapes.keys().copied().eq(0..ranks);
         if !all {
             let held: Vec<String> = shapes.keys().map(u64::to_string).collect();
             wrong.push(format!(

@@ -12,7 +12,7 @@ fn read(info: &Value) -> Result<Info, Vec<String>> {
 fn merge(info: &Value, shapes: &[&[u64]]) -> Result<(Merge, Option<u64>), String> {
     let shapes: Vec<Vec<u64>> = shapes.iter().map(|shape| shape.to_vec()).collect();
     let info = read(info).map_err(|wrong| wrong.join("; "))?;
-    let tensor = Ranks { name: "w", shapes: &shapes };
+    let tensor = Ranks { name: "w", shapes: &shapes, laid: false };
     decide(&info, &tensor, &mut Used::default()).map(|found| (found.merge, found.rows))
 }
 
