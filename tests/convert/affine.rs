@@ -230,6 +230,37 @@ fn whatever_the_map_says() {
     }
 }
 
+/// What no category has is joined, but for what is plainly a copy on every rank.
+#[test]
+fn what_no_category_has() {
+    let scratch = TempDir::new().unwrap();
+    let all = tensors();
+    let plain = all.iter().find(|laid| laid.name == "plain.weight").unwrap();
+    let norm = all.iter().find(|laid| laid.name == "norm.weight").unwrap();
+    let scale = Laid { name: "scale.weight", ..norm.clone() };
+    let ranks = (0..TP).map(|tp| {
+        let mut ones = scale.piece(tp);
+        ones.states = [vec![1.0; 5], vec![0.0; 5], vec![0.0; 5]];
+        ones.weight = ones.states[0].clone();
+        vec![vec![plain.piece(tp), norm.piece(tp), ones]]
+    });
+    let (zero, ranks) = (Zero::Stage(1), ranks.collect());
+    let info = json!({"universal_checkpoint_version": 0.4});
+    let run = scratch.path().join("run");
+    Run { dp: 2, zero, step: 7, args: Value::Null, info, ranks }.write(&run);
+    let out = scratch.path().join("out");
+    let ended = convert(&run, &out, &[]);
+    let states = written::states(&out);
+    for (state, name) in STATES.iter().enumerate() {
+        assert_eq!(states[*name]["plain.weight"], plain.whole(state));
+        assert_eq!(states[*name]["norm.weight"], norm.whole(state), "a copy is no part");
+        assert_eq!(states[*name]["scale.weight"].shape, [20], "as DeepSpeed joins it");
+    }
+    for note in ["\"norm.weight\": all ranks hold the same", "\"scale.weight\": all ranks hold one number"] {
+        assert!(ended.text().contains(note), "{}", ended.text());
+    }
+}
+
 /// What ranks hold twice is compared, wherever it lies.
 #[test]
 fn copies_that_differ() {
@@ -264,8 +295,8 @@ fn maps_that_lie() {
     let key = "^quadrants\\.weight$";
     let huge = u64::from(u32::MAX) << 31;
     let lies: Vec<(&str, Value, Value, &str)> = vec![
-        ("/ranks/3/pieces/0/source/0", json!(24), json!(null), "tp=3 holds"),
-        ("/ranks/3/pieces/0/source/0", json!(18), json!(null), "elements are on no tensor rank"),
+        ("/ranks/3/pieces/0/source/0", json!(24), json!(null), "2 of its 35 elements are on no tensor rank"),
+        ("/ranks/3/pieces/0/source/0", json!(18), json!(null), "3 of its 35 elements are on no tensor rank"),
         ("/ranks/3/pieces/0/source/0", json!(28), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/source/0", json!(huge), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/source/1", json!([huge, huge]), json!(null), "leaves the tensor"),
