@@ -67,7 +67,12 @@ impl Laid {
             }
             part
         });
-        Piece { name: self.name.to_owned(), shape: shape.clone(), weight: states[0].clone(), states }
+        Piece {
+            name: self.name.to_owned(),
+            shape: shape.clone(),
+            weight: states[0].clone(),
+            states,
+        }
     }
 
     fn map(&self) -> Value {
@@ -93,7 +98,8 @@ impl Laid {
 
 /// A box of the whole, row by row in a part of its shape.
 fn boxed(shape: &[u64], lo: [u64; 2], size: [u64; 2]) -> (Vec<u64>, Vec<Block>) {
-    let block = (size.to_vec(), (lo[0] * shape[1] + lo[1], row_major(shape)), (0, row_major(&size)));
+    let block =
+        (size.to_vec(), (lo[0] * shape[1] + lo[1], row_major(shape)), (0, row_major(&size)));
     (size.to_vec(), vec![block])
 }
 
@@ -205,10 +211,8 @@ fn whatever_the_map_says() {
         assert!(text.contains("10 parameters lie on the tensor ranks in a way"), "{text}");
         let states = written::states(&out);
         for (state, name) in STATES.iter().enumerate() {
-            let expected: Tensors = tensors
-                .iter()
-                .map(|laid| (laid.name.to_owned(), laid.whole(state)))
-                .collect();
+            let expected: Tensors =
+                tensors.iter().map(|laid| (laid.name.to_owned(), laid.whole(state))).collect();
             assert_eq!(states[*name], expected, "{name}");
         }
         // As a Hugging Face model, of which the weights are alone.
@@ -256,7 +260,9 @@ fn what_no_category_has() {
         assert_eq!(states[*name]["norm.weight"], norm.whole(state), "a copy is no part");
         assert_eq!(states[*name]["scale.weight"].shape, [20], "as DeepSpeed joins it");
     }
-    for note in ["\"norm.weight\": all ranks hold the same", "\"scale.weight\": all ranks hold one number"] {
+    for note in
+        ["\"norm.weight\": all ranks hold the same", "\"scale.weight\": all ranks hold one number"]
+    {
         assert!(ended.text().contains(note), "{}", ended.text());
     }
 }
@@ -295,12 +301,27 @@ fn maps_that_lie() {
     let key = "^quadrants\\.weight$";
     let huge = u64::from(u32::MAX) << 31;
     let lies: Vec<(&str, Value, Value, &str)> = vec![
-        ("/ranks/3/pieces/0/source/0", json!(24), json!(null), "2 of its 35 elements are on no tensor rank"),
-        ("/ranks/3/pieces/0/source/0", json!(18), json!(null), "3 of its 35 elements are on no tensor rank"),
+        (
+            "/ranks/3/pieces/0/source/0",
+            json!(24),
+            json!(null),
+            "2 of its 35 elements are on no tensor rank",
+        ),
+        (
+            "/ranks/3/pieces/0/source/0",
+            json!(18),
+            json!(null),
+            "3 of its 35 elements are on no tensor rank",
+        ),
         ("/ranks/3/pieces/0/source/0", json!(28), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/source/0", json!(huge), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/source/1", json!([huge, huge]), json!(null), "leaves the tensor"),
-        ("/ranks/3/pieces/0/dest/1", json!([1, 1]), json!(null), "two pieces for one place of tp=3"),
+        (
+            "/ranks/3/pieces/0/dest/1",
+            json!([1, 1]),
+            json!(null),
+            "two pieces for one place of tp=3",
+        ),
         ("/ranks/3/pieces/0/dest/0", json!(1), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/shape", json!([huge, huge]), json!(null), "leaves the tensor"),
         ("/ranks/3/pieces/0/shape", json!([2, 2]), json!(null), "are not the 6 elements"),
@@ -308,7 +329,12 @@ fn maps_that_lie() {
         ("/ranks/3/shard_shape", json!([3, 2]), json!(null), "the files have [2, 3]"),
         ("/ranks/3/pieces", json!(7), json!(null), "can't be read"),
         ("/logical_shape", json!([huge, huge]), json!(null), "can't be read"),
-        ("/logical_shape", json!([1 << 31, 1 << 31]), json!(null), "elements are on no tensor rank"),
+        (
+            "/logical_shape",
+            json!([1_u64 << 31, 1_u64 << 31]),
+            json!(null),
+            "elements are on no tensor rank",
+        ),
         ("/ranks", json!({}), json!(null), "for 0 tensor ranks, there are 4"),
         ("/ranks/4", json!(null), json!({"shard_shape": [0], "pieces": []}), "for 5 tensor ranks"),
     ];

@@ -100,7 +100,8 @@ fn read(map: &Value, tensor: &Ranks<'_>) -> Result<Map, String> {
             return Err(format!("its affine map has {} pieces for tp={rank}", pieces.len()));
         }
         let views = pieces.iter().map(|piece| view(piece, elements, held));
-        let views: Vec<View> = views.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let views: Vec<View> =
+            views.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         let total = views.iter().try_fold(0_u64, |sum, view| sum.checked_add(view.elements()?));
         if total != Some(held) {
             return Err(format!(

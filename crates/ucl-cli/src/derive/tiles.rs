@@ -105,7 +105,8 @@ impl Tile {
 /// Of boxes that meet, that of the first rank counts.
 fn apart(all: Vec<(usize, Tile)>, dims: usize) -> Result<Tiling, String> {
     // Boxes are found by the dim that tells most of them apart.
-    let starts = |dim: usize| all.iter().map(|(_, t)| t.offsets[dim]).collect::<BTreeSet<_>>().len();
+    let starts =
+        |dim: usize| all.iter().map(|(_, t)| t.offsets[dim]).collect::<BTreeSet<_>>().len();
     let pivot = (0..dims).max_by_key(|dim| starts(*dim));
     let at = |tile: &Tile| pivot.map_or(0, |dim| tile.offsets[dim]);
     let reach = all.iter().map(|(_, t)| pivot.map_or(1, |dim| t.shape[dim])).max().unwrap_or(1);
@@ -185,7 +186,9 @@ impl Grid<'_> {
         let known: Vec<Option<(usize, u64)>> = steps.iter().map(|step| self.dim(step)).collect();
         let ends = |dim: usize| {
             let of = steps.iter().zip(&known).filter_map(|(step, known)| {
-                known.filter(|known| known.0 == dim).map(|(_, by)| by.saturating_mul(step.count - 1))
+                known
+                    .filter(|known| known.0 == dim)
+                    .map(|(_, by)| by.saturating_mul(step.count - 1))
             });
             of.fold(self.index(source, dim), u64::saturating_add)
         };
@@ -270,11 +273,7 @@ impl Grid<'_> {
             let mut by = to;
             let mut places = Vec::new();
             for axis in (0..=dim).rev() {
-                places.push(Step {
-                    count: part.shape[axis],
-                    from: self.strides[axis],
-                    to: by,
-                });
+                places.push(Step { count: part.shape[axis], from: self.strides[axis], to: by });
                 by = by.saturating_mul(self.logical[axis]);
             }
             inner.extend(places);
@@ -282,5 +281,106 @@ impl Grid<'_> {
             self.boxes(source, dest, inner, out)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::affine::{Map, Part, Step, View};
+    use super::{Tile, boxes, tiling};
+
+    /// Every place of the whole with its place in the part.
+    fn pairs(start: (u64, u64), steps: &[(u64, u64, u64)]) -> Vec<(u64, u64)> {
+        let mut all = vec![start];
+        for (count, from, to) in steps {
+            let step = |(a, b): (u64, u64)| (0..*count).map(move |i| (a + i * from, b + i * to));
+            all = all.into_iter().flat_map(step).collect();
+        }
+        all.sort_unstable();
+        all
+    }
+
+    fn of_tiles(tiles: &[Tile], logical: &[u64]) -> Vec<(u64, u64)> {
+        let mut all = Vec::new();
+        for tile in tiles {
+            let (mut start, mut steps, mut by) = (0, Vec::new(), 1);
+            for dim in (0..logical.len()).rev() {
+                assert!(tile.offsets[dim] + tile.shape[dim] <= logical[dim]);
+                start += tile.offsets[dim] * by;
+                steps.push((tile.shape[dim], by, tile.strides[dim]));
+                by *= logical[dim];
+            }
+            all.extend(pairs((start, tile.dest), &steps));
+        }
+        all.sort_unstable();
+        all
+    }
+
+    /// Views of any strides, also such as go from one row into the next.
+    #[test]
+    fn boxes_are_the_view() {
+        let mut seed = 7_u64;
+        let mut random = |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for _ in 0..20_000 {
+            let logical: Vec<u64> = (0..=random(3)).map(|_| 1 + random(6)).collect();
+            let elements: u64 = logical.iter().product();
+            let mut last = random(elements);
+            let source = last;
+            let mut steps = Vec::new();
+            for _ in 0..random(4) {
+                let (count, from, to) = (1 + random(7), random(elements + 1), random(9));
+                if last + (count - 1) * from < elements {
+                    last += (count - 1) * from;
+                    steps.push((count, from, to));
+                }
+            }
+            let step =
+                |(count, from, to): &(u64, u64, u64)| Step { count: *count, from: *from, to: *to };
+            let view = View { source, dest: 3, steps: steps.iter().map(step).collect() };
+            let mut tiles = Vec::new();
+            boxes(&view, &logical, &mut tiles).unwrap();
+            assert_eq!(
+                of_tiles(&tiles, &logical),
+                pairs((source, 3), &steps),
+                "{logical:?} {steps:?}"
+            );
+        }
+    }
+
+    /// Rows that meet in any way: the first rank's count, each once; what is left over is copies.
+    #[test]
+    fn the_first_rank_counts() {
+        let rows = |lo: u64, count: u64| Part {
+            held: count * 3,
+            views: vec![View {
+                source: lo * 3,
+                dest: 0,
+                steps: vec![Step { count: count * 3, from: 1, to: 1 }],
+            }],
+        };
+        let of = |parts: &[(u64, u64)]| {
+            let parts = parts.iter().map(|(lo, count)| rows(*lo, *count)).collect();
+            tiling(&Map { logical: vec![6, 3], parts })
+        };
+        let tiling = of(&[(2, 2), (0, 5), (4, 2)]).unwrap();
+        let held = |tiles: &[(usize, Tile)], rank: usize| -> u64 {
+            tiles.iter().filter(|(of, _)| *of == rank).map(|(_, tile)| tile.elements()).sum()
+        };
+        assert_eq!([0, 1, 2].map(|rank| held(&tiling.first, rank)), [6, 9, 3]);
+        assert_eq!([0, 1, 2].map(|rank| held(&tiling.copies, rank)), [0, 6, 3]);
+        assert_eq!(
+            of(&[(0, 2), (3, 3)]).unwrap_err(),
+            "3 of its 18 elements are on no tensor rank"
+        );
+        let twice = Map {
+            logical: vec![6, 3],
+            parts: vec![Part { held: 36, views: [rows(0, 6).views, rows(1, 2).views].concat() }],
+        };
+        assert!(super::tiling(&twice).unwrap_err().contains("twice"));
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn lay(inventory: &mut Inventory) -> Option<String> {
             None => inventory.tensors.push(stored),
         }
     }
-    let (count, verb) = (crate::show::count(names.len() as u64, "parameter"), if names.len() == 1 { "lies" } else { "lie" });
+    let (count, verb) = (
+        crate::show::count(names.len() as u64, "parameter"),
+        if names.len() == 1 { "lies" } else { "lie" },
+    );
     Some(format!(
         "{count} {verb} on the tensor ranks in a way that a spec has no form for: {}. `universal_checkpoint_info` says which element lies where; they are put together by that, and every spec sees them whole",
         listed(&names)
@@ -116,12 +119,7 @@ fn placed(
 }
 
 /// One state: what counts, then what ranks hold a second time.
-fn whole(
-    map: &Map,
-    tiling: &Tiling,
-    ranks: &[&Stored],
-    at: &Mesh,
-) -> Result<Vec<Stored>, String> {
+fn whole(map: &Map, tiling: &Tiling, ranks: &[&Stored], at: &Mesh) -> Result<Vec<Stored>, String> {
     let Some(first) = ranks.first() else { return Ok(Vec::new()) };
     if let Some(other) = ranks.iter().find(|other| other.dtype != first.dtype) {
         return Err(format!(
@@ -131,7 +129,8 @@ fn whole(
             other.dtype.name()
         ));
     }
-    let spans: Vec<Vec<Span>> = ranks.iter().map(|stored| spans(stored)).collect::<Result<_, _>>()?;
+    let spans: Vec<Vec<Span>> =
+        ranks.iter().map(|stored| spans(stored)).collect::<Result<_, _>>()?;
     let size = first.dtype.size_bytes();
     let chunks = |tiles: &mut dyn Iterator<Item = &(usize, Tile)>| -> Result<Vec<Chunk>, String> {
         let mut chunks = Vec::new();
@@ -187,7 +186,13 @@ fn spans(stored: &Stored) -> Result<Vec<Span>, String> {
             let is_dense =
                 (0..shape.len()).all(|dim| shape[dim] == 1 || strides[dim] == dense[dim]);
             if is_dense || elements == 0 {
-                return Ok(vec![Span { start: 0, len: elements, file: *file, offset: *offset, step: 1 }]);
+                return Ok(vec![Span {
+                    start: 0,
+                    len: elements,
+                    file: *file,
+                    offset: *offset,
+                    step: 1,
+                }]);
             }
             // A transpose, or a view with holes: row by row.
             let (Some(len), Some(step)) = (shape.last().copied(), strides.last().copied()) else {
