@@ -31,6 +31,7 @@ mod outcome;
 mod product;
 mod read;
 mod run;
+mod seal;
 mod sink;
 mod source;
 mod staging;
