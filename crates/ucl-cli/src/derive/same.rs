@@ -65,9 +65,8 @@ pub(super) fn same(inventory: &Inventory, names: &[&str]) -> Vec<Same> {
     }
     let decided = |mut states: Vec<(bool, Same)>| {
         states.sort_by_key(|(later, _)| *later);
-        let said = states.iter().map(|(_, same)| *same);
-        let first = said.clone().find(|same| *same != Same::Unknown);
-        first.or(said.last()).unwrap_or(Same::Parts)
+        let said = states.iter().map(|(_, same)| *same).find(|same| *same != Same::Unknown);
+        said.unwrap_or(if states.is_empty() { Same::Parts } else { Same::Unknown })
     };
     found.into_iter().map(decided).collect()
 }

@@ -76,6 +76,9 @@ pub(super) fn why_not(
     placed(inventory, name, shapes, found).err().unwrap_or_else(|| again.to_owned())
 }
 
+/// By state and place, what each tensor rank holds.
+type States<'a> = Vec<((&'a str, Mesh), BTreeMap<u64, &'a Stored>)>;
+
 /// What a tensor is, whole, in all its states.
 fn placed(
     inventory: &Inventory,
@@ -92,8 +95,7 @@ fn placed(
         Merge::Replicated | Merge::Average => return Err("it is whole on every rank".to_owned()),
     };
     let tiling = tiling(&map)?;
-    // By state and place, on each tensor rank.
-    let mut states: Vec<((&str, Mesh), BTreeMap<u64, &Stored>)> = Vec::new();
+    let mut states: States<'_> = Vec::new();
     for stored in inventory.tensors.iter().filter(|stored| stored.name == name) {
         let mut at = stored.at.clone();
         let rank = at.shift_remove(AXIS).unwrap_or(0);
