@@ -36,6 +36,11 @@ const MUTANTS: &[(&str, &str, &str)] = &[
         "\"self_attention.linear_qkv.{weight,bias}\"            : qkv h   = attn.q | attn.v | attn.k",
     ),
     (
+        "bloom",
+        ": (k (q|1|1) d) h = attn.q | attn.k | attn.v",
+        ": (n d | k d | k d) h = attn.q | attn.k | attn.v",
+    ),
+    (
         "gpt-neox",
         ": (k (q|1|1) d) h = attn.q | attn.k | attn.v",
         ": (n d | k d | k d) h = attn.q | attn.k | attn.v",

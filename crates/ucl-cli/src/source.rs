@@ -1,7 +1,7 @@
 //! A checkpoint that was named: what lies there, and which model and view it is of.
 
 use crate::args::{LoraArgs, SourceArgs};
-use crate::derive::{Derived, derive, describes_itself};
+use crate::derive::{Derived, derive, describes_itself, is_laid, lay};
 use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::foreign::{self, Config};
 use crate::session::Session;
@@ -62,6 +62,8 @@ impl Opened {
     }
 
     fn of(mut survey: Survey, args: &SourceArgs) -> Result<Opened, Stop> {
+        let laid = lay(&mut survey.inventory);
+        survey.inventory.notes.extend(laid);
         let mut whose = Config::Own;
         if let Some(folder) = &args.config {
             let config = config(folder)?;
@@ -157,7 +159,9 @@ impl Opened {
             Refusal::Wrong(wrong) => {
                 let contradicts = wrong.iter().any(|one| one.code == "ucl::bind");
                 let stored = *naming == Naming::Stored;
-                match self.by_itself(naming).filter(|_| stored || !contradicts) {
+                // What was put together by the checkpoint's own word is no model's cut.
+                let own = stored || !contradicts || is_laid(self.inventory());
+                match self.by_itself(naming).filter(|_| own) {
                     Some(bound) => bound,
                     None => Err(self.with_sources(wrong, naming).into()),
                 }

@@ -8,6 +8,7 @@ pub mod carry;
 mod consolidated;
 mod dcp;
 pub mod deepspeed;
+pub mod flat;
 mod fsdp;
 pub mod huggingface;
 pub mod inventory;

@@ -5,7 +5,6 @@
 //! [`grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
 //! wrote it, [`tree`] and [`states`] or [`megatron`].
 
-mod flat;
 mod folder;
 mod grid;
 mod huggingface;
