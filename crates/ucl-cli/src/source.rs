@@ -6,6 +6,7 @@ use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::foreign::{self, Config};
 use crate::session::Session;
 use crate::{show, spec};
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -242,6 +243,9 @@ impl Opened {
         mut target: Target,
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
+        if target.format.is_cut() {
+            return self.planned(self.bind_cut(&target, session)?, target);
+        }
         if target.format == Format::HuggingFace {
             if self.inventory().is_adapter() && self.merge.is_none() {
                 return Err(refuse(
@@ -277,6 +281,24 @@ impl Opened {
             target.naming = Naming::Stored;
         }
         self.planned(bound, target)
+    }
+
+    /// Finds the model of a target that is cut. Where only the data-parallel ranks change, nobody has to
+    /// say how fused tensors are cut over the others.
+    fn bind_cut(&self, target: &Target, session: &Session<'_, '_>) -> Result<Bound<'_>, Stop> {
+        let Naming::Stored = target.naming else { return self.bind(&target.naming, session) };
+        self.bind(&Naming::Universal, session).or_else(|stop| {
+            let cut = |mesh: &IndexMap<String, u64>| {
+                let mut cut: Vec<_> = mesh.clone().into_iter().collect();
+                cut.retain(|(axis, size)| axis != "dp" && *size > 1);
+                cut.sort();
+                cut
+            };
+            match cut(&target.mesh) == cut(&self.inventory().mesh) {
+                true => self.bind(&Naming::Stored, session).map_err(|_| stop),
+                false => Err(stop),
+            }
+        })
     }
 
     fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {
