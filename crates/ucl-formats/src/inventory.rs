@@ -88,6 +88,8 @@ pub enum Framework {
     Megatron,
     /// Megatron-core's sharded files (`torch_dist`): whole tensors under names without layer numbers.
     MegatronDist,
+    /// Megatron-core's FSDP (`fsdp_dtensor`): whole tensors under names with global numbers.
+    MegatronFsdp,
     /// PyTorch's own sharding (FSDP, DCP): names are the model's own.
     TorchDistributed,
     /// A universal folder of ours.

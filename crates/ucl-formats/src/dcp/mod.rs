@@ -60,6 +60,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
         let plural = if files == 1 { "" } else { "s" };
         inventory.kind = format!("PyTorch DCP, {files} file{plural}");
+        megatron::fsdp(&folder, &mut inventory, &mut problems);
         parts::around(root, &roots, &mut inventory);
     }
     Survey { inventory, problems }
