@@ -215,6 +215,8 @@ impl Opened {
         };
         // One that does not spell its model is not offered, and is told apart from one that nobody has.
         let views = self.programs.iter().flat_map(|program| program.views.values());
+        // Without any line it is a name that others extend.
+        let views = views.filter(|view| !view.rules.is_empty());
         let own = ["universal", "stored"];
         let offered: BTreeSet<&str> = views
             .clone()
