@@ -22,6 +22,7 @@ mod command;
 mod derive;
 mod failure;
 mod foreign;
+mod ordered;
 mod overview;
 mod progress;
 mod session;

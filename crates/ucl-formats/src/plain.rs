@@ -15,6 +15,7 @@ use crate::torch::{TorchFile, Value};
 use std::path::Path;
 
 pub use folder::{is_weight_file, survey_folder};
+pub use optimizer::in_order;
 
 /// Reads the header of one file of tensors.
 pub fn survey_file(path: &Path) -> Survey {
