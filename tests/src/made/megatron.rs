@@ -25,6 +25,8 @@ pub enum Names {
     Grouped,
     /// Before Megatron-core: nested dicts.
     Legacy,
+    /// The same before attention was called `self_attention`, and the stack `encoder`.
+    Oldest,
 }
 
 /// A model, a mesh, and how it was saved.
@@ -54,6 +56,8 @@ pub struct Mlm {
     pub foreign: bool,
     /// Whether states are those of the distributed optimizer, in flat buffers.
     pub distributed: bool,
+    /// Whether rotary pairs are neighbours; heads are then of more than one pair.
+    pub interleaved: bool,
     /// Whether the two largest tensors of a buffer are in each other's place.
     pub swapped: bool,
     /// More arguments, or others.
@@ -80,6 +84,7 @@ impl Default for Mlm {
             drift: false,
             foreign: false,
             distributed: false,
+            interleaved: false,
             swapped: false,
             args: json!({}),
         }
@@ -101,6 +106,15 @@ struct Placed {
 }
 
 impl Mlm {
+    fn sizes(&self) -> [usize; 7] {
+        let [h, n, k, d, f, v, c] = SIZES;
+        [h, n, k, if self.interleaved { 3 * d } else { d }, f, v, c]
+    }
+
+    fn is_legacy(&self) -> bool {
+        matches!(self.names, Names::Legacy | Names::Oldest)
+    }
+
     /// Stages.
     pub fn pp(&self) -> usize {
         self.layers[0].len()
@@ -249,7 +263,7 @@ impl Mlm {
     }
 
     fn arguments(&self) -> Value {
-        let [h, n, k, d, f, v, c] = SIZES;
+        let [h, n, k, d, f, v, c] = self.sizes();
         let virtual_stages = (self.layers.len() > 1).then_some(self.layers.len());
         json!({
             "num_layers": self.total(), "hidden_size": h, "ffn_hidden_size": f,
@@ -259,6 +273,7 @@ impl Mlm {
             "padded_vocab_size": v.next_multiple_of(MULTIPLE * self.tp),
             "tokenizer_type": "NullTokenizer", "vocab_size": v - 1,
             "swiglu": !self.gpt, "untie_embeddings_and_output_weights": !self.gpt,
+            "rotary_interleaved": self.interleaved, "rotary_percent": 1.0,
             "num_experts": (self.experts > 0).then_some(self.experts),
             "tensor_model_parallel_size": self.tp, "pipeline_model_parallel_size": self.pp(),
             "virtual_pipeline_model_parallel_size": virtual_stages,
@@ -268,9 +283,9 @@ impl Mlm {
 
     /// All tensors of the model under names with global numbers, in forward order.
     fn tensors(&self) -> Vec<Placed> {
-        let [h, n, k, d, f, v, c] = SIZES;
+        let [h, n, k, d, f, v, c] = self.sizes();
         let k = if self.gpt { n } else { k };
-        let legacy = self.names == Names::Legacy;
+        let legacy = self.is_legacy();
         let mut list: Vec<Placed> = Vec::new();
         let mut add = |name: &str, at: (Option<usize>, Option<usize>, bool), rows, columns, cut| {
             let seed = list.len() as u64 + 1;
@@ -285,7 +300,11 @@ impl Mlm {
             let name = format!("{top}embedding.position_embeddings.weight");
             add(&name, first, c, Some(h), Cut::Nowhere);
         }
-        let stack = if legacy { "language_model.encoder" } else { "decoder" };
+        let stack = match self.names {
+            Names::Legacy => "language_model.encoder",
+            Names::Oldest => "language_model.transformer",
+            _ => "decoder",
+        };
         for l in 0..self.total() {
             let here = (Some(l), None, false);
             let p = format!("{stack}.layers.{l}");
@@ -303,6 +322,14 @@ impl Mlm {
                     "self_attention.query_key_value.",
                     "self_attention.dense.",
                     "post_attention_norm.",
+                    "mlp.dense_h_to_4h.",
+                    "mlp.dense_4h_to_h.",
+                ],
+                Names::Oldest => [
+                    "input_layernorm.",
+                    "attention.query_key_value.",
+                    "attention.dense.",
+                    "post_attention_layernorm.",
                     "mlp.dense_h_to_4h.",
                     "mlp.dense_4h_to_h.",
                 ],
@@ -347,8 +374,10 @@ impl Mlm {
             }
         }
         let last = (None, None, false);
-        let norm =
-            if legacy { "language_model.encoder.final_norm" } else { "decoder.final_layernorm" };
+        let norm = match self.names {
+            Names::Legacy => format!("{stack}.final_norm"),
+            _ => format!("{stack}.final_layernorm"),
+        };
         add(&format!("{norm}.weight"), last, h, None, Cut::Nowhere);
         if self.gpt {
             add(&format!("{norm}.bias"), last, h, None, Cut::Nowhere);
@@ -412,7 +441,7 @@ impl Mlm {
         if self.gpt && is_last && !is_first {
             let table = &tensors[0].whole.piece(t, self.tp);
             let name = match self.names {
-                Names::Legacy => "word_embeddings_for_head.weight",
+                Names::Legacy | Names::Oldest => "word_embeddings_for_head.weight",
                 _ => "output_layer.weight",
             };
             let (shape, states) = (table.shape.clone(), table.states.clone());
@@ -427,7 +456,7 @@ impl Mlm {
             true => pt.halves(&piece.shape, &piece.states[0]),
             false => pt.floats(&piece.shape, &piece.states[0]),
         };
-        if self.names != Names::Legacy {
+        if !self.is_legacy() {
             let mut entries = Vec::new();
             for piece in held {
                 entries.push((piece.name.as_str(), tensor(pt, piece)));
@@ -454,7 +483,7 @@ impl Mlm {
         if !embedding.is_empty() {
             model.push(("embedding", pt.dict(embedding)));
         }
-        for part in ["encoder", "output_layer"] {
+        for part in ["encoder", "transformer", "output_layer"] {
             model.extend(below(pt, &format!("language_model.{part}.")).map(|found| (part, found)));
         }
         let mut root = vec![("language_model", pt.dict(model))];
@@ -533,7 +562,7 @@ impl Mlm {
 
     /// What a conversion holds: under Hugging Face's names, or a GPT under universal ones.
     pub fn expected(&self) -> BTreeMap<String, Tensors> {
-        let [h, n, k, d, f, v, c] = SIZES;
+        let [h, n, k, d, f, v, c] = self.sizes();
         let k = if self.gpt { n } else { k };
         let q = n / k;
         let size = |n: usize| n as u64;
@@ -566,10 +595,17 @@ impl Mlm {
             let fused = |group: usize, part: usize| {
                 (0..d).map(move |row| (group * (q + 2) + part) * d + row)
             };
+            // Row r of a head is half r / (d / 2) of pair r % (d / 2): its halves are neighbours, or all
+            // firsts come before all seconds.
+            let turned = |group: usize, part: usize| {
+                let half = d / 2;
+                let place = move |r: usize| if self.interleaved { 2 * (r % half) + r / half } else { r };
+                (0..d).map(move |row| (group * (q + 2) + part) * d + place(row))
+            };
             let rows_of = |what: usize| -> Vec<usize> {
                 match what {
-                    0 => (0..n).flat_map(|head| fused(head / q, head % q)).collect(),
-                    1 => (0..k).flat_map(|group| fused(group, q)).collect(),
+                    0 => (0..n).flat_map(|head| turned(head / q, head % q)).collect(),
+                    1 => (0..k).flat_map(|group| turned(group, q)).collect(),
                     _ => (0..k).flat_map(|group| fused(group, q + 1)).collect(),
                 }
             };
@@ -577,6 +613,7 @@ impl Mlm {
                 || name.ends_with("input_layernorm")
                 || name.ends_with("linear_qkv.layer_norm");
             let second_norm = name.ends_with("post_attention_norm")
+                || name.ends_with("post_attention_layernorm")
                 || name.ends_with("pre_mlp_layernorm")
                 || name.ends_with("linear_fc1.layer_norm");
             let qkv = name.ends_with("query_key_value") || name.ends_with("linear_qkv");
