@@ -16,6 +16,7 @@ mod layers;
 mod lora;
 mod megatron;
 mod padding;
+mod prefixes;
 mod ranks;
 mod same;
 mod stages;

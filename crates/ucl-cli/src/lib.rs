@@ -22,6 +22,7 @@ mod command;
 mod derive;
 mod failure;
 mod foreign;
+mod held;
 mod ordered;
 mod overview;
 mod progress;

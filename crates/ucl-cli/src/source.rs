@@ -5,7 +5,7 @@ use crate::derive::{Derived, derive, describes_itself};
 use crate::failure::{Failure, Stop, of_problem, refuse};
 use crate::foreign::{self, Config};
 use crate::session::Session;
-use crate::{ordered, show, spec};
+use crate::{held, ordered, show, spec};
 use serde_json::{Map, Value, json};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -80,6 +80,7 @@ impl Opened {
         let view = args.from_view.clone();
         let set = args.set.iter().cloned().collect();
         let said = Said { view, model, named: !args.spec.is_empty(), set };
+        held::take_off(&mut survey, &programs, &said);
         ordered::order(&mut survey, &programs, &said);
         let derived = OnceCell::new();
         let opened = Opened { survey, programs, said, config: whose, merge: None, derived };

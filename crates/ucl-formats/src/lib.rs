@@ -19,6 +19,7 @@ mod named;
 mod optimizer;
 pub mod plain;
 mod ranks;
+mod rename;
 pub mod safetensors;
 mod sharded;
 mod survey;
@@ -29,5 +30,6 @@ pub mod verify;
 
 pub use apart::{apart, spared};
 pub use inventory::{Inventory, Problem, Stored, Survey};
+pub use rename::unheld;
 pub use survey::survey;
 pub use target::Format;
