@@ -3,7 +3,7 @@
 use super::{BY_ORDER, Key, Numbered, Odd, Saved, SavedGroup, State, assign, called};
 use crate::inventory::{FileId, Group, Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::named::bare;
-use crate::ranks::name_of;
+use crate::ranks::{name_of, usual};
 use crate::sharded::{Held, Place, gather};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
@@ -247,12 +247,7 @@ fn told(
         group.params.iter().filter_map(|key| names.get(key).cloned()).collect();
     let held: Vec<(&String, &Json)> =
         params.iter().filter_map(|param| Some((param, scalars.get(param)?.get(STEP)?))).collect();
-    let times = |value: &Json| held.iter().filter(|(_, other)| *other == value).count();
-    let usual = held.first().map(|(_, value)| *value);
-    let usual = match usual {
-        Some(first) if held.iter().all(|(_, value)| *value == first) => Some(first),
-        _ => held.iter().map(|(_, value)| *value).max_by_key(|value| times(value)),
-    };
+    let usual = usual(held.iter().map(|(_, value)| *value));
     let differ = held.iter().filter(|(_, value)| Some(*value) != usual);
     let steps = differ.map(|(param, value)| ((*param).clone(), (*value).clone())).collect();
     let mut hyper = group.hyper.clone();
