@@ -6,7 +6,7 @@ use super::laid::{Laid, Param};
 use super::mesh::Degrees;
 use super::model::ModelFile;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
-use crate::named::Weight;
+use crate::named::{Storages, Weight, place as place_of};
 use crate::ranks::Opened;
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -178,13 +178,12 @@ impl<'a> Known<'a> {
     /// For every alias among the tensors of a file, the name that it goes by: the one that the
     /// optimizer knows, else the recorded original, else the first.
     fn names(&self, weights: &[Weight]) -> HashMap<String, String> {
-        let mut places: IndexMap<_, Vec<&str>> = IndexMap::new();
-        for (index, weight) in weights.iter().enumerate() {
-            let extent = &weight.extent;
-            // Tensors without elements lie anywhere.
-            let unique = if extent.numel == 0 { index } else { usize::MAX };
-            let place = (extent.file_offset, &extent.shape, &extent.strides, extent.dtype, unique);
-            places.entry(place).or_default().push(&weight.name);
+        let mut storages = Storages::new();
+        let mut places: IndexMap<&str, Vec<&str>> = IndexMap::new();
+        for weight in weights {
+            let name = weight.name.as_str();
+            let first = storages.original(place_of(&weight.extent), || name).copied();
+            places.entry(first.unwrap_or(name)).or_default().push(name);
         }
         let mut names = HashMap::new();
         for together in places.values() {
