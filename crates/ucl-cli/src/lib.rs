@@ -22,8 +22,6 @@ mod command;
 mod derive;
 mod failure;
 mod foreign;
-mod held;
-mod ordered;
 mod overview;
 mod progress;
 mod session;
