@@ -38,7 +38,8 @@ pub fn unheld(inventory: &Inventory) -> Option<Inventory> {
     let mut unheld = inventory.clone();
     rename(&mut unheld, &|name| name.strip_prefix(HOLDER).unwrap_or(name).to_owned());
     unheld.notes.push(
-        "A wrapper prefix (`model.`, of the module that held the model) was taken off the names.".to_owned(),
+        "A wrapper prefix (`model.`, of the module that held the model) was taken off the names."
+            .to_owned(),
     );
     Some(unheld)
 }

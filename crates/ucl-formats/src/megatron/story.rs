@@ -97,8 +97,10 @@ fn documents(step: &Step<'_>, inventory: &mut Inventory, problems: &mut Vec<Prob
 pub(crate) fn unspelled(args: &Map<String, Json>, path: &Path) -> Option<Problem> {
     let turned = args.get("rotary_interleaved").and_then(Json::as_bool) == Some(true);
     let whole = args.get("rotary_percent").and_then(Json::as_f64).is_none_or(|part| part == 1.0);
-    let rotary =
-        args.get("position_embedding_type").and_then(Json::as_str).is_none_or(|kind| kind == "rope");
+    let rotary = args
+        .get("position_embedding_type")
+        .and_then(Json::as_str)
+        .is_none_or(|kind| kind == "rope");
     (turned && !(whole && rotary)).then(|| {
         let message = "its arguments say that the rows of queries and keys are in pairs of neighbours \
                        (`rotary_interleaved`), and that positions turn a part of each head or none of it \
