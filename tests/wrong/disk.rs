@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use ucl_exec::{Disk, ExecError, Options, Silent, Sink, Source, Stamp, Storage, run_on};
 use ucl_formats::{Format, survey};
+use ucl_ir::Mesh;
 use ucl_plan::{Naming, Plan, Said, States, Target, TargetFile, Work, bind};
 use ucl_tests::made::llama::SMALL;
 use ucl_tests::made::run::Zero;
@@ -97,6 +98,7 @@ fn a_full_disk_leaves_what_was_there() {
     let said = Said::default();
     let bound = bind(&[], &found.inventory, &said, &Naming::Stored).ok().unwrap();
     let target = Target {
+        mesh: Mesh::new(),
         format: Format::Universal,
         naming: Naming::Stored,
         dtype: None,

@@ -43,6 +43,7 @@ impl Beside {
                     replaced.push(carried.name.as_str());
                 }
                 Some(place) => beside.carried.push((place, carried.clone())),
+                None if plan.goes_along(&carried.name) => {}
                 None => left_out.push(carried.name.as_str()),
             }
         }

@@ -12,6 +12,7 @@ use crate::error::{Doing, ExecError};
 use crate::options::{Options, Progress};
 use crate::outcome::{CheckResult, First, Outcome, Tally};
 use crate::product::beside;
+use crate::seal::Seals;
 use crate::source::Sources;
 use crate::staging::{Staging, exists, place};
 use crate::storage::{Disk, Storage};
@@ -74,14 +75,16 @@ pub fn run_on(
     let mut left = vec![0; work.files().len()];
     tasks.iter().for_each(|task| left[task.file] += 1);
     let targets = Targets::new(storage, staging.path(), work.files(), left, options.sparse);
-    crew(share.workers, work.files().len(), || (), |(), index| targets.create(index))
+    let seals = Seals::new(work);
+    let seal = |file: usize| work.seal(file, &seals.sums(file));
+    crew(share.workers, work.files().len(), || (), |(), index| targets.create(index, seal))
         .map_err(|failure| failure.error)?;
 
     progress.stage("move");
     let sources = Sources::new(storage, work.sources(), progress);
     let results = Results::new(work);
-    let mover =
-        Mover { filler: Filler::new(work, &sources, share), targets: &targets, results: &results };
+    let filler = Filler::new(work, &sources, share);
+    let mover = Mover { filler, targets: &targets, results: &results, seals: &seals };
     let state = || (Vec::new(), Scratch::default());
     crew(share.workers, tasks.len(), state, |(window, scratch), index| {
         mover.task(&tasks[index], window, scratch, progress)
@@ -92,9 +95,7 @@ pub fn run_on(
     progress.stage("sync");
     let mut outcome = results.outcome(work);
     outcome.bytes_read = sources.bytes_read();
-    let fixed = work.files().iter().flat_map(|file| &file.fixed).map(|(_, bytes)| bytes.len());
-    let moved = tasks.iter().map(|task| task.len);
-    outcome.bytes_written = fixed.chain(moved).map(|len| len as u64).sum();
+    outcome.bytes_written = targets.written();
     outcome.seconds = begin.elapsed().as_secs_f64();
     for (name, bytes) in finish(&outcome).map_err(ExecError::Finish)? {
         targets.add(&name, &bytes)?;
@@ -146,6 +147,7 @@ struct Mover<'a> {
     filler: Filler<'a>,
     targets: &'a Targets<'a>,
     results: &'a Results,
+    seals: &'a Seals,
 }
 
 impl Mover<'_> {
@@ -179,11 +181,13 @@ impl Mover<'_> {
             self.results.not_finite[task.tensor + number].fetch_add(not_finite, Ordering::Relaxed);
             self.report(task.tensor + number, first, found)?;
             self.digest(task.tensor + number, total, task.start, part);
+            self.seals.add(task.file, task.tensor + number, task.start, part);
             end += len;
         }
         self.targets.write(task.file, &window[begin..end], offset)?;
         progress.advance(0, task.len as u64);
-        self.targets.done(task.file)
+        let work = self.filler.work;
+        self.targets.done(task.file, || work.seal(task.file, &self.seals.sums(task.file)))
     }
 
     fn digest(&self, tensor: usize, len: u64, start: u64, window: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ucl_plan::TargetFile;
@@ -24,6 +25,7 @@ pub(crate) struct Targets<'a> {
     sparse: bool,
     state: Vec<Mutex<State>>,
     folders: Mutex<BTreeSet<PathBuf>>,
+    written: AtomicU64,
 }
 
 struct State {
@@ -43,18 +45,32 @@ impl<'a> Targets<'a> {
     ) -> Targets<'a> {
         let state = left.into_iter().map(|left| Mutex::new(State { sink: None, left })).collect();
         let folders = Mutex::new(BTreeSet::from([root.to_owned()]));
-        Targets { storage, root, files, sparse, state, folders }
+        let written = AtomicU64::new(0);
+        Targets { storage, root, files, sparse, state, folders, written }
     }
 
-    /// Creates a file in its full length, with the bytes that are known.
-    pub(crate) fn create(&self, index: usize) -> Result<(), ExecError> {
+    /// Bytes that were written so far to the files of the plan.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Creates a file in its full length, with the bytes that are known; `seal` are those of a sealed
+    /// file, which are known at once if nothing is to be moved into it.
+    pub(crate) fn create(
+        &self,
+        index: usize,
+        seal: impl FnOnce(usize) -> Vec<(u64, Vec<u8>)>,
+    ) -> Result<(), ExecError> {
         let file = &self.files[index];
         let path = self.path(&file.path)?;
         let sink = self.storage.create(&path).map_err(ExecError::io(Doing::Create, &path))?;
         let len = if self.sparse { sink.stretch(file.len) } else { sink.reserve(file.len) };
         len.map_err(ExecError::io(Doing::Reserve, &path))?;
-        for (offset, bytes) in &file.fixed {
+        let empty = file.sealed && self.lock(index).left == 0;
+        let sealed = if empty { seal(index) } else { Vec::new() };
+        for (offset, bytes) in file.fixed.iter().chain(&sealed) {
             write_all_at(&*sink, bytes, *offset).map_err(ExecError::io(Doing::Write, &path))?;
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         let mut state = self.lock(index);
         if state.left > 0 && self.files.len() <= OPEN {
@@ -75,6 +91,7 @@ impl<'a> Targets<'a> {
 
     /// Writes bytes of a tensor.
     pub(crate) fn write(&self, file: usize, bytes: &[u8], offset: u64) -> Result<(), ExecError> {
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let path = self.root.join(&self.files[file].path);
         let sink = {
             let mut state = self.lock(file);
@@ -102,13 +119,26 @@ impl<'a> Targets<'a> {
         Ok(())
     }
 
-    /// A task of the file is done; with the last one the file is synced.
-    pub(crate) fn done(&self, file: usize) -> Result<(), ExecError> {
-        let sink = {
+    /// A task of the file is done; with the last one the file is sealed, if it has a `seal`, and synced.
+    pub(crate) fn done(
+        &self,
+        file: usize,
+        seal: impl FnOnce() -> Vec<(u64, Vec<u8>)>,
+    ) -> Result<(), ExecError> {
+        let last = {
             let mut state = self.lock(file);
             state.left -= 1;
-            if state.left > 0 { None } else { state.sink.take() }
+            state.left == 0
         };
+        if !last {
+            return Ok(());
+        }
+        if self.files[file].sealed {
+            for (offset, bytes) in seal() {
+                self.write(file, &bytes, offset)?;
+            }
+        }
+        let sink = self.lock(file).sink.take();
         match sink {
             Some(sink) if self.files.len() <= SYNC_EACH => {
                 let path = self.root.join(&self.files[file].path);

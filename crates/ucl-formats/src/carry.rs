@@ -114,7 +114,7 @@ fn copy(
 
 /// Takes the value at a path of keys out of its dict; nothing if it is not there. Above the last key a
 /// list may lie in between, whose keys are its indices.
-fn remove(pickle: &mut Pickle, keys: &[String]) {
+pub(crate) fn remove(pickle: &mut Pickle, keys: &[String]) {
     let Some((last, above)) = keys.split_last() else { return };
     let mut value = pickle.root();
     for key in above {

@@ -39,6 +39,9 @@ pub struct Manifest {
     pub without_prefix: IndexMap<String, String>,
     /// Sizes of dims.
     pub dims: IndexMap<String, u64>,
+    /// Other numbers that the spec's lines took from the source's documents (`m`, `c1`).
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub numbers: IndexMap<String, i64>,
     /// The spec, one text without inheritance; it decides. Missing for `identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
@@ -67,6 +70,9 @@ pub struct Origin {
     pub version: Option<String>,
     /// The mesh that wrote it.
     pub mesh: Mesh,
+    /// The view that it was stored in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<String>,
 }
 
 /// A tensor of a universal checkpoint, in all its states.

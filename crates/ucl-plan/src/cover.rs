@@ -4,8 +4,7 @@ use crate::algebra::{Bounds, times, total, volume, weight};
 use crate::bind::{PieceRole, is_weight};
 use crate::plan::Plan;
 use crate::target::{Item, States};
-use crate::work::Work;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use ucl_ir::Diagnostic;
 
 /// How much of a target tensor the source holds.
@@ -77,8 +76,16 @@ impl Plan<'_> {
     /// No element of a state that is written may go nowhere.
     pub(crate) fn nothing_lost(&self) -> Result<(), Vec<Diagnostic>> {
         let mut used: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
-            for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
+        // Ranks may hold the same: a box counts once.
+        let mut known: HashSet<(usize, &str, Bounds)> = HashSet::new();
+        for (item, from) in self.moved() {
+            let item = &self.items[item];
+            for (param, component) in self.boxes(item, 0..item.shape.iter().product()) {
+                if self.target.format.is_cut()
+                    && !known.insert((param, from, component.bounds.clone()))
+                {
+                    continue;
+                }
                 let moved: u64 = self
                     .bound
                     .atlas
@@ -86,7 +93,7 @@ impl Plan<'_> {
                     .filter(|(piece, _)| piece.role != PieceRole::Replica)
                     .map(|(_, shared)| volume(&shared))
                     .sum();
-                *used.entry((param, from.as_str())).or_default() += moved;
+                *used.entry((param, from)).or_default() += moved;
             }
         }
         for (item, state) in &self.outdated {
@@ -101,8 +108,9 @@ impl Plan<'_> {
         let mut wrong = Vec::new();
         for (param, state) in self.bound.atlas.keys() {
             let merged = self.merging.is_some() && self.bound.is_adapters(param);
+            let made_of_masters = state == "param";
             let left_out = (self.target.states == States::Weights && !is_weight(state))
-                || state == "param"
+                || made_of_masters
                 || merged;
             let there: u64 = self
                 .bound

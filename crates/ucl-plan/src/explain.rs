@@ -38,13 +38,13 @@ impl Plan<'_> {
     /// name; empty if there is none.
     pub fn explain(&self, name: &str) -> Vec<Slice> {
         let mut slices = Vec::new();
-        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
+        for (tensor, item, from) in self.wholes() {
             let mut states = vec![from.as_str()];
             if from == "fp32" {
                 states.push("param");
             }
             for state in states {
-                for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
+                for (param, component) in self.boxes(&self.items[item], 0..tensor.len()) {
                     for (piece, shared) in self.bound.atlas.meeting(param, state, &component.bounds)
                     {
                         let stored = &self.bound.inventory.tensors[piece.stored as usize];

@@ -65,16 +65,16 @@ impl Plan<'_> {
     /// beside them, and the type that a config says is that of what they stand for.
     fn new_dtype(&self, given: bool, said: &[&str]) -> Option<&'static str> {
         let own_types = self.own_types();
-        let tensors = self.tensors().iter().zip(&self.item_of);
-        let floats = tensors.filter(|(tensor, _)| is_wide(tensor.dtype));
+        let tensors = self.wholes().map(|(tensor, item, _)| (tensor, item));
+        let floats: Vec<_> = tensors.filter(|(tensor, _)| is_wide(tensor.dtype)).collect();
         let cast = floats
-            .clone()
+            .iter()
             .any(|(tensor, item)| own_types[*item].is_some_and(|own| own != tensor.dtype));
         let cast = cast && self.target.dtype.is_some();
         if !cast && (self.bound.spec.is_none() || !given && self.of_these_weights(said)) {
             return None;
         }
-        let (first, _) = floats.min_by_key(|(_, item)| **item)?;
+        let (first, _) = floats.iter().min_by_key(|(_, item)| *item)?;
         torch_name(first.dtype)
     }
 

@@ -22,7 +22,7 @@ impl Plan<'_> {
         let inventory = self.bound.inventory;
         let spec = spec.filter(|_| !self.leaves_its_spec());
         let mut entries: IndexMap<usize, Entry> = IndexMap::new();
-        let mut order: Vec<usize> = self.item_of.clone();
+        let mut order: Vec<usize> = self.wholes().map(|(_, item, _)| item).collect();
         order.sort_unstable();
         order.dedup();
         let own_types = self.own_types();
@@ -44,9 +44,9 @@ impl Plan<'_> {
                 },
             );
         }
-        for ((tensor, item), digest) in self.tensors().iter().zip(&self.item_of).zip(digests) {
-            let Some(entry) = entries.get_mut(item) else { continue };
-            let known = own_types[*item].is_some();
+        for ((tensor, item, _), digest) in self.wholes().zip(digests) {
+            let Some(entry) = entries.get_mut(&item) else { continue };
+            let known = own_types[item].is_some();
             if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
                 entry.dtype = tensor.dtype;
             }
@@ -77,6 +77,10 @@ impl Plan<'_> {
             dims: match self.leaves_its_spec() {
                 true => IndexMap::new(),
                 false => self.bound.dims(),
+            },
+            numbers: match self.leaves_its_spec() {
+                true => IndexMap::new(),
+                false => self.bound.numbers(),
             },
             spec,
             tensors: entries.into_values().collect(),
@@ -118,7 +122,7 @@ impl Plan<'_> {
     }
 
     /// What the model itself knows of all that an item is made of.
-    fn owns(&self, item: &Item) -> Vec<&Own> {
+    pub(crate) fn owns(&self, item: &Item) -> Vec<&Own> {
         let of_term = |term: usize| {
             let param = &self.bound.params[term];
             let each = &param.dims[..param.each];
@@ -141,6 +145,7 @@ impl Plan<'_> {
                 kind: inventory.kind.clone(),
                 version: inventory.version.clone(),
                 mesh: inventory.mesh.clone(),
+                view: self.bound.spec.map(|(_, view)| view.name.clone()),
             },
         }
     }
@@ -203,8 +208,8 @@ impl Plan<'_> {
     /// From stored names to the target's tensors that hold their elements, in the target's order.
     pub fn names(&self) -> IndexMap<String, Vec<String>> {
         let mut names: IndexMap<String, Vec<String>> = IndexMap::new();
-        for ((tensor, item), from) in self.tensors().iter().zip(&self.item_of).zip(&self.from) {
-            for (param, component) in self.boxes(&self.items[*item], 0..tensor.len()) {
+        for (tensor, item, from) in self.wholes() {
+            for (param, component) in self.boxes(&self.items[item], 0..tensor.len()) {
                 for (piece, _) in self.bound.atlas.meeting(param, from, &component.bounds) {
                     let stored = &self.bound.inventory.tensors[piece.stored as usize];
                     let known = names.entry(stored.name.clone()).or_default();

@@ -4,9 +4,11 @@ use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::cover::Cover;
+use crate::cut::{Cut, cut};
+use crate::laid::LaidOut;
 use crate::lora::{Merge, Merging, unmergeable};
 use crate::params::Param;
-use crate::step::{signed, strided};
+use crate::step::strided;
 use crate::target::{Item, States, Target, items};
 use crate::work::{Check, Move, MoveRole, Product, TargetFile, TargetTensor, Work};
 use indexmap::IndexMap;
@@ -14,7 +16,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use ucl_formats::Format;
 use ucl_formats::inventory::Role;
-use ucl_formats::target::Wanted;
+use ucl_formats::target::{Part, Wanted};
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
@@ -27,13 +29,16 @@ pub struct Plan<'a> {
     /// Counts for a person.
     pub totals: Totals,
     sources: Vec<PathBuf>,
-    files: Vec<TargetFile>,
-    tensors: Vec<TargetTensor>,
+    pub(crate) laid: LaidOut,
     pub(crate) items: Vec<Item>,
-    /// For each tensor, its item.
-    pub(crate) item_of: Vec<usize>,
-    /// For each tensor, the state of the source that it is made from.
+    /// The ranks of a target that is cut; one that has everything in others.
+    pub(crate) cut: Cut,
+    /// For each tensor of a target that is not cut, the state of the source that it is made from.
     pub(crate) from: Vec<String>,
+    /// For each item of a target that is cut, what its weights are made from.
+    pub(crate) weights: Vec<Weights>,
+    /// What of the source's carried files goes along in the files that are laid out, by name.
+    pub(crate) along: Vec<String>,
     pub(crate) merging: Option<Merging>,
     /// Items whose weights are merged, by the states of the optimizer that they had: these are left out.
     pub(crate) outdated: Vec<(usize, String)>,
@@ -44,6 +49,27 @@ struct Chosen {
     item: usize,
     tensor: TargetTensor,
     from: String,
+}
+
+/// What the weights of an item of a target that is cut are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weights {
+    /// Whether the source has masters of them.
+    pub(crate) masters: bool,
+    /// Whether it has the model's own in the type that is written.
+    pub(crate) own: bool,
+}
+
+impl Weights {
+    /// The state of the source that a state of the target is made from.
+    pub(crate) fn from(self, state: &str) -> &str {
+        match state {
+            "fp32" | "param" if self.own && (state == "param" || !self.masters) => "param",
+            "fp32" | "param" if self.masters => "fp32",
+            "fp32" | "param" => "param",
+            state => state,
+        }
+    }
 }
 
 /// What a plan adds up to.
@@ -90,22 +116,33 @@ impl<'a> Plan<'a> {
         {
             return Err(vec![refused]);
         }
-        let items = items(&bound, &target.naming, merging.is_some())?;
+        let (items, cut) = match target.format.is_cut() {
+            true => cut(&bound, &target.naming, &target.mesh)?,
+            false => {
+                let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
+                (items(&bound, &target.naming, merging.is_some())?, whole)
+            }
+        };
         let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
         let mut plan = Plan {
             bound,
             target,
             totals: Totals::default(),
             sources,
-            files: Vec::new(),
-            tensors: Vec::new(),
+            laid: LaidOut::default(),
             items,
-            item_of: Vec::new(),
+            cut,
             from: Vec::new(),
+            weights: Vec::new(),
+            along: Vec::new(),
             merging,
             outdated: Vec::new(),
         };
-        plan.choose()?;
+        if plan.target.format.is_cut() {
+            plan.lay_out_run()?;
+        } else {
+            plan.choose()?;
+        }
         plan.nothing_lost()?;
         plan.count();
         Ok(plan)
@@ -151,9 +188,8 @@ impl<'a> Plan<'a> {
             of_state.sort_by_key(|one| one.item);
         }
         let mut chosen: Vec<Chosen> = chosen.into_values().flatten().collect();
-        match self.target.format {
-            Format::Universal => {}
-            Format::HuggingFace => chosen.sort_by_key(|one| one.item),
+        if self.target.format == Format::HuggingFace {
+            chosen.sort_by_key(|one| one.item);
         }
         let places = self.saved_order();
         if let Some(places) = &places {
@@ -196,25 +232,20 @@ impl<'a> Plan<'a> {
         for file in laid {
             for (number, offset) in file.tensors {
                 let one = &tensors[number];
-                self.tensors.push(TargetTensor {
-                    file: self.files.len(),
-                    offset,
-                    ..one.tensor.clone()
-                });
-                self.item_of.push(one.item);
+                let number = self.laid.files.len();
+                let part =
+                    Part { rank: 0, tensor: one.item, first: 0, len: one.tensor.len(), start: 0 };
+                self.laid.tensors.push(TargetTensor { file: number, offset, ..one.tensor.clone() });
+                self.laid.parts.push(std::sync::Arc::new([part]));
                 self.from.push(one.from.clone());
             }
-            self.files.push(TargetFile {
-                path: file.path,
-                len: file.len,
-                fixed: vec![(0, file.header)],
-            });
+            self.laid.file(file.path, file.len, vec![(0, file.header)], None);
         }
         Ok(())
     }
 
     /// `own` is the type of the model's own weights.
-    fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
+    pub(crate) fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
         let boxes = self.boxes(item, 0..item.shape.iter().product());
         let pieces = boxes.iter().flat_map(|(param, component)| {
             let found = self.bound.atlas.meeting(*param, state, &component.bounds);
@@ -229,7 +260,7 @@ impl<'a> Plan<'a> {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,
             (None, Format::HuggingFace) => own.filter(|own| own.is_float()).unwrap_or(stored),
-            (None, Format::Universal) => stored,
+            (None, _) => stored,
         };
         // Masters that are rounded are masters no more, and some formats know none.
         let rounded = dtype != stored || self.target.format == Format::HuggingFace;
@@ -258,12 +289,41 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
+    /// Whether a carried file goes along in the files that are laid out.
+    pub fn goes_along(&self, name: &str) -> bool {
+        self.along.iter().any(|along| along == name)
+    }
+
+    /// The item that a part is of.
+    pub(crate) fn item_of(&self, part: &Part) -> usize {
+        self.cut.ranks[part.rank].1 + part.tensor
+    }
+
+    /// The tensors of a target that is not cut, each with its item and the state that it is made from.
+    pub(crate) fn wholes(&self) -> impl Iterator<Item = (&TargetTensor, usize, &String)> {
+        let parts = self.laid.parts.iter().filter_map(|parts| parts.first());
+        let items = parts.map(|part| self.item_of(part));
+        self.laid
+            .tensors
+            .iter()
+            .zip(items)
+            .zip(&self.from)
+            .map(|((tensor, item), from)| (tensor, item, from))
+    }
+
+    /// The state of the source that a part of a tensor is made from.
+    pub(crate) fn source_state(&self, tensor: usize, item: usize) -> &str {
+        match self.weights.get(item) {
+            Some(weights) => weights.from(&self.laid.tensors[tensor].state),
+            None => &self.from[tensor],
+        }
+    }
+
     fn count(&mut self) {
-        let mut totals = Totals { tensors: self.tensors.len() as u64, ..Totals::default() };
-        for tensor in 0..self.tensors.len() {
-            totals.bytes_written +=
-                self.tensors[tensor].len() * self.tensors[tensor].dtype.size_bytes();
-            for step in self.window(tensor, 0..self.tensors[tensor].len()) {
+        let mut totals = Totals { tensors: self.tensors().len() as u64, ..Totals::default() };
+        for (number, tensor) in self.tensors().iter().enumerate() {
+            totals.bytes_written += tensor.len() * tensor.dtype.size_bytes();
+            for step in self.window(number, 0..tensor.len()) {
                 if matches!(step.role, MoveRole::Product(_)) {
                     totals.moves += 1;
                     continue;
@@ -285,7 +345,7 @@ impl<'a> Plan<'a> {
         &self,
         item: &Item,
         state: &str,
-        elements: &Range<u64>,
+        (elements, window): (&Range<u64>, i64),
         rounded: bool,
         out: &mut Vec<Move>,
     ) {
@@ -296,7 +356,7 @@ impl<'a> Plan<'a> {
         for (param, component) in self.boxes(item, elements.clone()) {
             let products = merging.into_iter().flat_map(|m| m.meeting(param, &component.bounds));
             for (number, piece, shared) in products {
-                let (role, window) = (MoveRole::Product(number), signed(elements.start));
+                let role = MoveRole::Product(number);
                 let scale = piece.scale / target_scale;
                 out.push(strided(piece, &component, &shared, window, role, scale, 0.0));
             }
@@ -312,15 +372,7 @@ impl<'a> Plan<'a> {
                 };
                 let scale = piece.scale / target_scale;
                 let shift = piece.shift - target_shift * scale;
-                out.push(strided(
-                    piece,
-                    &component,
-                    &shared,
-                    signed(elements.start),
-                    role,
-                    scale,
-                    shift,
-                ));
+                out.push(strided(piece, &component, &shared, window, role, scale, shift));
             }
         }
     }
@@ -332,11 +384,11 @@ impl Work for Plan<'_> {
     }
 
     fn files(&self) -> &[TargetFile] {
-        &self.files
+        &self.laid.files
     }
 
     fn tensors(&self) -> &[TargetTensor] {
-        &self.tensors
+        &self.laid.tensors
     }
 
     fn checks(&self) -> &[Check] {
@@ -347,20 +399,28 @@ impl Work for Plan<'_> {
         self.merging.as_ref().map_or(&[], |merging| &merging.products)
     }
 
+    fn seal(&self, file: usize, sums: &[u32]) -> Vec<(u64, Vec<u8>)> {
+        self.laid.seal(file, sums)
+    }
+
     fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
         let mut out = Vec::new();
-        let item = &self.items[self.item_of[tensor]];
-        let state = &self.from[tensor];
-        self.moves(item, state, &elements, false, &mut out);
-        if state == "fp32" {
-            // A cast target can only be held against a copy of its own type; what products are added to
-            // is held against it before.
-            let merged = out.iter().any(|step| matches!(step.role, MoveRole::Product(_)));
-            let dtype = if merged { DType::F32 } else { self.tensors[tensor].dtype };
-            let cast = out.iter().any(|step| step.dtype != dtype);
-            let mut copies = Vec::new();
-            self.moves(item, "param", &elements, true, &mut copies);
-            out.extend(copies.into_iter().filter(|step| !cast || step.dtype == dtype));
+        for (part, elements, before) in self.laid.meeting(tensor, &elements) {
+            let number = self.item_of(&part);
+            let (item, state) = (&self.items[number], self.source_state(tensor, number));
+            let mut own = Vec::new();
+            self.moves(item, state, (&elements, before), false, &mut own);
+            if state == "fp32" {
+                // A cast target can only be held against a copy of its own type; what products are
+                // added to is held against it before.
+                let merged = own.iter().any(|step| matches!(step.role, MoveRole::Product(_)));
+                let dtype = if merged { DType::F32 } else { self.laid.tensors[tensor].dtype };
+                let cast = own.iter().any(|step| step.dtype != dtype);
+                let mut copies = Vec::new();
+                self.moves(item, "param", (&elements, before), true, &mut copies);
+                own.extend(copies.into_iter().filter(|step| !cast || step.dtype == dtype));
+            }
+            out.extend(own);
         }
         let order = |step: &Move| matches!(step.role, MoveRole::Equal(_) | MoveRole::Rounded(_));
         out.sort_by_key(order);

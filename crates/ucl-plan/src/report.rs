@@ -119,7 +119,7 @@ impl Plan<'_> {
             for step in self.window(number, 0..tensor.len()) {
                 if step.dtype != tensor.dtype && matches!(step.role, MoveRole::Write) {
                     *casts
-                        .entry(format!("{} {} to {}", self.from[number], step.dtype, tensor.dtype))
+                        .entry(format!("{} {} to {}", self.said(number), step.dtype, tensor.dtype))
                         .or_default() += 1;
                     break;
                 }
@@ -161,7 +161,11 @@ impl Plan<'_> {
                 first(&copies)
             ));
         }
-        let aliases: Vec<String> = self.bound.inventory.aliases.keys().cloned().collect();
+        let aliases = self.bound.inventory.aliases.keys();
+        let aliases: Vec<String> = match self.target.format.is_cut() {
+            true => Vec::new(),
+            false => aliases.cloned().collect(),
+        };
         if !aliases.is_empty() {
             lossy.push(format!(
                 "{} second names are not repeated: {}",
@@ -177,6 +181,12 @@ impl Plan<'_> {
             ));
         }
         lossy
+    }
+
+    /// What a tensor is made from, for a person.
+    fn said(&self, tensor: usize) -> &str {
+        let part = self.laid.parts[tensor].first();
+        part.map_or("param", |part| self.source_state(tensor, self.item_of(part)))
     }
 
     /// Names of a Hugging Face folder that only repeat what has another name: a tied head.
@@ -250,9 +260,13 @@ impl Plan<'_> {
                 "{replicas} pieces are replicas and are compared with what is written"
             ));
         }
-        let masters = self.from.iter().filter(|state| *state == "fp32").count();
+        let is_master = |tensor: usize| {
+            let part = self.laid.parts[tensor].first();
+            part.is_some_and(|part| self.source_state(tensor, self.item_of(part)) == "fp32")
+        };
+        let masters = (0..self.tensors().len()).filter(|tensor| is_master(*tensor)).count();
         let own = self.tensors().iter().enumerate().filter(|(number, tensor)| {
-            self.from[*number] == "fp32"
+            is_master(*number)
                 && self
                     .window(*number, 0..tensor.len())
                     .iter()

@@ -128,7 +128,7 @@ pub(crate) fn shard_by(
 }
 
 /// Cuts of dims that stand in names, where the ranks do not get whole shares.
-fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnostic> {
+pub(crate) fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnostic> {
     let named = |dim: &String| program.model.params.iter().any(|param| param.each.contains(dim));
     let shards = cuts.layout.into_iter().flat_map(|layout| &layout.shards);
     let wrong = shards.filter(|shard| named(&shard.dim)).filter_map(|shard| {
@@ -170,7 +170,7 @@ fn sets(
 }
 
 /// The padded extents by the layout's formulas.
-fn padded(
+pub(crate) fn padded(
     layout: Option<&Layout>,
     sizes: &Sizes,
     numbers: &dyn Fn(&str) -> Option<i64>,

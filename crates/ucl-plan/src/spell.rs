@@ -192,6 +192,7 @@ impl Speller<'_> {
                 dims: Vec::new(),
                 values: Vec::new(),
                 order: order(block, loops, &indices, number),
+                copy: self.params[terms[0]].path != rule.terms[0],
             });
         }
     }

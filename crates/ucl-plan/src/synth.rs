@@ -1,75 +1,83 @@
 //! A run that was never trained: its files laid out, its values made from addresses.
 
+use crate::laid::LaidOut;
 use crate::shard::Shards;
 use crate::work::{Check, Move, TargetFile, TargetTensor, Work};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
 use std::ops::Range;
 use std::path::PathBuf;
-use ucl_formats::deepspeed::write::{Content, Run, RunFile, WriteError, lay_out};
+use ucl_formats::inventory::{Group, Role};
+use ucl_formats::target::{Held, Rank, Run, WriteError};
+use ucl_formats::{Format, Inventory};
+use ucl_ir::Mesh;
 use ucl_tensor::{DType, synth_seed};
 
 /// The files of a synthetic run; [`Work`] without sources.
 pub struct Synth {
     shards: Shards,
-    files: Vec<TargetFile>,
-    tensors: Vec<TargetTensor>,
-    contents: Vec<Content>,
-    dtype: DType,
+    laid: LaidOut,
+}
+
+/// What is not in the shards of a synthetic run.
+pub struct SynthRun {
+    /// The whole mesh.
+    pub mesh: Mesh,
+    /// The step that it is saved at.
+    pub step: u64,
+    /// The type of the model's own weights.
+    pub dtype: DType,
+    /// Megatron's arguments, if it is a Megatron run.
+    pub args: Option<Map<String, Value>>,
 }
 
 impl Synth {
-    /// Lays out a DeepSpeed ZeRO-1 run of these shards over `run.dp` data-parallel ranks.
-    ///
-    /// `run.ranks` is taken from the shards.
+    /// Lays out a run of these shards, trained by Adam: matrices decay, vectors do not, as Megatron
+    /// groups them.
     ///
     /// # Errors
-    /// A name or type that the format cannot hold.
-    pub fn deepspeed(shards: Shards, run: &Run<'_>) -> Result<Synth, WriteError> {
-        let ranks: Vec<Vec<(String, Vec<u64>)>> =
-            shards.ranks.iter().map(|rank| rank.tensors.clone()).collect();
-        let laid_out = lay_out(&Run { ranks: &ranks, ..*run })?;
-        let mut synth = Synth {
-            shards,
-            files: Vec::new(),
-            tensors: Vec::new(),
-            contents: Vec::new(),
-            dtype: run.dtype,
+    /// What the format cannot hold.
+    pub fn new(shards: Shards, run: SynthRun, format: Format) -> Result<Synth, WriteError> {
+        let states = ["fp32", "exp_avg", "exp_avg_sq"];
+        let states: IndexMap<String, DType> =
+            states.map(|state| (state.to_owned(), DType::F32)).into_iter().collect();
+        let ranks = shards.ranks.iter().map(|rank| {
+            let tensors = rank.tensors.iter().enumerate().map(|(number, (name, shape))| Held {
+                name: name.clone(),
+                shape: shape.clone(),
+                dtype: run.dtype,
+                role: Role::Trained,
+                copy: rank.items[number].copy,
+                place: Some((usize::from(shape.len() < 2), number)),
+                states: states.clone(),
+                step: None,
+            });
+            Rank { at: rank.at.clone(), tensors: tensors.collect(), ..Rank::default() }
+        });
+        let group = |decay: f64| {
+            let hyper = json!({
+                "lr": 0.001, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": decay,
+            });
+            let hyper = hyper.as_object().cloned().unwrap_or_default().into_iter().collect();
+            Group { hyper, step: Some(run.step.into()), ..Group::default() }
         };
-        for file in laid_out {
-            synth.add(file);
-        }
-        Ok(synth)
+        let laid = format.lay_out(&Run {
+            mesh: run.mesh,
+            step: Some(run.step),
+            ranks: ranks.collect(),
+            groups: vec![group(0.1), group(0.0)],
+            padded_vocab: shards.padded.get("v").copied(),
+            args: run.args,
+            source: &Inventory::default(),
+        })?;
+        Ok(Synth { shards, laid: LaidOut::of_run(laid.files) })
     }
 
     /// The same files without their values, which are then zeros: as much as headers tell.
     #[must_use]
     pub fn hollow(mut self) -> Synth {
-        self.tensors.clear();
-        self.contents.clear();
+        self.laid.hollow();
         self
-    }
-
-    fn add(&mut self, file: RunFile) {
-        for (offset, content) in file.storages {
-            let (name, state, dtype, shape) = match &content {
-                Content::Weight { rank, tensor } => {
-                    let (name, shape) = &self.shards.ranks[*rank].tensors[*tensor];
-                    (name.clone(), "param", self.dtype, shape.clone())
-                }
-                Content::Partition { state, len, .. } => {
-                    (format!("a partition of {state}"), *state, DType::F32, vec![*len])
-                }
-            };
-            self.tensors.push(TargetTensor {
-                name,
-                state: state.to_owned(),
-                dtype,
-                shape,
-                file: self.files.len(),
-                offset,
-            });
-            self.contents.push(content);
-        }
-        self.files.push(TargetFile { path: file.path, len: file.len, fixed: file.fixed });
     }
 }
 
@@ -79,51 +87,31 @@ impl Work for Synth {
     }
 
     fn files(&self) -> &[TargetFile] {
-        &self.files
+        &self.laid.files
     }
 
     fn tensors(&self) -> &[TargetTensor] {
-        &self.tensors
+        &self.laid.tensors
     }
 
     fn checks(&self) -> &[Check] {
         &[]
     }
 
-    fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
-        match &self.contents[tensor] {
-            Content::Weight { rank, tensor } => {
-                // A model's own weights are its masters, rounded: the same seed.
-                let seed = |param: &str| synth_seed(param, "fp32");
-                let window = signed(elements.start);
-                self.shards.synthesise((*rank, *tensor), elements, window, self.dtype, &seed)
-            }
-            Content::Partition { rank, state, tensors, .. } => {
-                let seed = |param: &str| synth_seed(param, state);
-                let mut moves = Vec::new();
-                for (place, first, len, start) in tensors {
-                    let lo = elements.start.max(*start);
-                    let hi = elements.end.min(start + len);
-                    if lo < hi {
-                        let part = first + (lo - start)..first + (hi - start);
-                        // Element `first` of the tensor stands at `start` of the partition.
-                        let window = signed(*first) - signed(*start) + signed(elements.start);
-                        let tensor = (*rank, *place);
-                        moves.extend(self.shards.synthesise(
-                            tensor,
-                            part,
-                            window,
-                            DType::F32,
-                            &seed,
-                        ));
-                    }
-                }
-                moves
-            }
-        }
+    fn seal(&self, file: usize, sums: &[u32]) -> Vec<(u64, Vec<u8>)> {
+        self.laid.seal(file, sums)
     }
-}
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+    fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
+        let TargetTensor { state, dtype, .. } = &self.laid.tensors[tensor];
+        // A model's own weights are its masters, rounded: the same seed.
+        let state = if state == "param" { "fp32" } else { state };
+        let seed = |param: &str| synth_seed(param, state);
+        let mut moves = Vec::new();
+        for (part, elements, before) in self.laid.meeting(tensor, &elements) {
+            let of = (part.rank, part.tensor);
+            moves.extend(self.shards.synthesise(of, elements, before, *dtype, &seed));
+        }
+        moves
+    }
 }

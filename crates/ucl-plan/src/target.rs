@@ -35,6 +35,8 @@ pub enum States {
 pub struct Target {
     /// The format.
     pub format: Format,
+    /// The mesh that a format that is cut is cut for; an axis that is left out has one rank.
+    pub mesh: Mesh,
     /// Names.
     pub naming: Naming,
     /// The type of the weights; `None` leaves them as they are, or, in a format that has no masters,
@@ -62,6 +64,8 @@ pub(crate) struct Item {
     pub(crate) values: Vec<(String, f64, f64)>,
     /// Where it stands among the others.
     pub(crate) order: Vec<u64>,
+    /// Whether it repeats another parameter under a name of its own: a tied head.
+    pub(crate) copy: bool,
 }
 
 /// All tensors of the target.
@@ -186,6 +190,7 @@ pub(crate) fn universal(bound: &Bound<'_>) -> Vec<Item> {
                 dims: if bound.spec.is_some() { dims.clone() } else { Vec::new() },
                 values: Vec::new(),
                 order: [&[block], &indices[..], &[number as u64]].concat(),
+                copy: false,
             });
         }
     }

@@ -15,6 +15,8 @@ pub struct TargetFile {
     pub len: u64,
     /// Bytes that are known already, by offset: headers.
     pub fixed: Vec<(u64, Vec<u8>)>,
+    /// Whether the rest of its bytes follow from the sums of its tensors: [`Work::seal`] has them.
+    pub sealed: bool,
 }
 
 /// A tensor to write: dense, row-major.
@@ -153,6 +155,12 @@ pub trait Work: Sync {
     /// The products that moves name.
     fn products(&self) -> &[Product] {
         &[]
+    }
+    /// What closes a sealed file, by offset: all that is neither fixed nor a tensor's. `sums` has the
+    /// CRC-32 of the bytes of each of its tensors, in their order.
+    fn seal(&self, file: usize, sums: &[u32]) -> Vec<(u64, Vec<u8>)> {
+        let _ = (file, sums);
+        Vec::new()
     }
     /// The moves that fill `elements` of a tensor (row-major numbers), `Write`, `Average`, `Sum` and
     /// `Product` moves before the checks of the same window. Elements that no move writes are zero.

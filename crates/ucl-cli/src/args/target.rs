@@ -2,6 +2,7 @@
 
 use super::value;
 use clap::{Args, ValueEnum};
+use ucl_formats::deepspeed::write::Zero;
 use ucl_ir::Mesh;
 use ucl_tensor::DType;
 
@@ -16,9 +17,16 @@ pub(crate) struct TargetArgs {
     /// view of the model [default: universal; hf for a Hugging Face model]
     #[arg(long, value_name = "VIEW")]
     pub(crate) view: Option<String>,
-    /// The mesh to cut for; this version makes whole tensors only
+    /// The mesh to cut for (`tp=2,pp=2,dp=4`), for formats of one file per rank; an axis that is left
+    /// out has one rank [default: the mesh of the source]
     #[arg(long, value_name = "MESH", value_parser = value::mesh)]
     pub(crate) mesh: Option<Mesh>,
+    /// The ZeRO stage of a DeepSpeed run, or its `bf16-optimizer` [default: the source's, else 1]
+    #[arg(long, value_name = "STAGE", value_enum)]
+    pub(crate) zero: Option<ZeroArg>,
+    /// `sub_group_size` of the config that loads a ZeRO-3 run, in elements
+    #[arg(long, value_name = "N", default_value_t = Zero::SUB_GROUP_SIZE)]
+    pub(crate) sub_group_size: u64,
     /// The type of the weights (`bf16`, `fp32`); optimizer states keep theirs. A Hugging Face model
     /// has that of the model's own weights if none is said
     #[arg(long, value_parser = value::dtype)]
@@ -48,6 +56,22 @@ pub(crate) enum Format {
     TorchDist,
     /// PyTorch's distributed checkpoint
     Dcp,
+}
+
+/// How DeepSpeed cuts the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ZeroArg {
+    /// Stage 1
+    #[value(name = "1")]
+    One,
+    /// Stage 2
+    #[value(name = "2")]
+    Two,
+    /// Stage 3
+    #[value(name = "3")]
+    Three,
+    /// The optimizer of bf16 runs with fp32 gradients, which Megatron-DeepSpeed takes
+    Bf16Optimizer,
 }
 
 /// States to write or compare.

@@ -17,7 +17,6 @@ use ucl_formats::universal::MANIFEST;
 use ucl_plan::{Plan, Report, Work};
 
 pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let target = target::target(&args.target)?;
     let options = target::options(&args.run, args.overwrite);
     let apart = ucl_formats::apart(&args.checkpoint, &args.destination);
     apart.map_err(|problem| of_problem(&problem))?;
@@ -30,6 +29,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         spared.map_err(|problem| of_problem(&problem))?;
     }
     let opened = Opened::new(&args.checkpoint, &args.source)?.merging(&args.lora)?;
+    let target = target::target(&args.target, opened.inventory())?;
     opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;
@@ -108,7 +108,7 @@ fn text(
     facts.add_all("notes", &sentences(&report.notes));
     let next = match plan.target.format {
         Format::Universal => "verify",
-        Format::HuggingFace => "inspect",
+        _ => "inspect",
     };
     facts.add("next", format!("{} {next} {}", session.program(), show::shell_word(&path)));
     facts.show(session.style())

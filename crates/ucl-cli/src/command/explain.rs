@@ -9,6 +9,7 @@ use crate::target;
 use serde_json::json;
 use std::path::Path;
 use ucl_formats::Format;
+use ucl_ir::Mesh;
 use ucl_plan::{Plan, Slice, States, Target, Work};
 
 pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -16,6 +17,7 @@ pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<A
     opened.sound(States::Weights)?;
     let naming = target::naming(&args.view);
     let target = Target {
+        mesh: Mesh::new(),
         format: Format::Universal,
         naming,
         dtype: None,

@@ -11,6 +11,7 @@ use crate::source::{Opened, planned, readings};
 use found::Found;
 use serde_json::json;
 use ucl_formats::{Format, Inventory, Problem};
+use ucl_ir::Mesh;
 use ucl_plan::{Bound, Naming, Plan, Recognition, States, Target};
 
 pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -77,6 +78,7 @@ fn bound<'a>(
 
 fn planned_whole(bound: Bound<'_>) -> Result<Plan<'_>, Stop> {
     let target = |naming| Target {
+        mesh: Mesh::new(),
         format: Format::Universal,
         naming,
         dtype: None,

@@ -12,8 +12,8 @@ use serde_json::json;
 use ucl_plan::{Merged, MoveRole, Plan, Report, StateTotals, Work};
 
 pub(super) fn run(args: &PlanArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let target = target::target(&args.target)?;
     let opened = Opened::new(&args.checkpoint, &args.source)?.merging(&args.lora)?;
+    let target = target::target(&args.target, opened.inventory())?;
     opened.sound(target.states)?;
     let plan = opened.plan(target, session)?;
     let beside = Beside::of(&plan, args.source.config.as_deref())?;

@@ -3,7 +3,7 @@
 //! The value of every element follows from its parameter, its state and its address there, so the same
 //! model is the same on every mesh, and whatever is made of it can be checked without it.
 
-use crate::args::{Format, SynthArgs};
+use crate::args::{self, SynthArgs};
 use crate::failure::{Failure, Stop, refuse};
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use ucl_exec::{Options, Outcome};
-use ucl_formats::deepspeed::write::Run;
+use ucl_formats::Format;
+use ucl_formats::deepspeed::write::Zero;
 use ucl_ir::{Diagnostic, Document, Expr, Mesh, Program, View};
-use ucl_plan::{Shards, Synth, Work, document_of, numbers_of, shard, usable_view};
+use ucl_plan::{Shards, Synth, SynthRun, Work, document_of, numbers_of, shard, usable_view};
 use ucl_tensor::DType;
 
 pub(super) fn run(args: &SynthArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -40,17 +41,10 @@ pub(super) fn run(args: &SynthArgs, session: &mut Session<'_, '_>) -> Result<Ans
     let dims = shards.dims.clone();
     let megatron = [&view.name].into_iter().chain(&view.ancestors).any(|name| name == "deepspeed");
     let megatron = megatron.then(|| megatron_args(&program, view, &shards, (&set, &mesh, tied)));
-    let run = Run {
-        dp: mesh["dp"],
-        tp: mesh["tp"],
-        pp: mesh["pp"],
-        step: args.step,
-        dtype: args.dtype,
-        layer_files,
-        args: megatron.as_ref(),
-        ranks: &[],
-    };
-    let synth = Synth::deepspeed(shards, &run)
+    let (step, dtype) = (args.step, args.dtype);
+    let run = SynthRun { mesh: mesh.clone(), step, dtype, args: megatron };
+    let zero = if args.dtype == DType::BF16 { Zero::Bf16Optimizer } else { Zero::One };
+    let synth = Synth::new(shards, run, Format::DeepSpeed(zero))
         .map_err(|error| Diagnostic::new("ucl::write", error.to_string()))?;
     let synth = if args.sparse { synth.hollow() } else { synth };
     let options = Options { sparse: args.sparse, ..target::options(&args.run, args.overwrite) };
@@ -83,7 +77,7 @@ pub(super) fn run(args: &SynthArgs, session: &mut Session<'_, '_>) -> Result<Ans
 }
 
 fn possible(args: &SynthArgs) -> Result<(), Stop> {
-    if args.to != Format::Deepspeed {
+    if args.to != args::Format::Deepspeed {
         return Err(refuse(
             "this version makes DeepSpeed runs only",
             "write `--to deepspeed`; `ucl convert` makes other formats of it",

@@ -1,7 +1,7 @@
 //! Optimizer states that a file numbers in the order of the model's modules: a view knows that order.
 
 use ucl_formats::{Format, Survey, plain};
-use ucl_ir::Program;
+use ucl_ir::{Mesh, Program};
 use ucl_plan::{HUGGING_FACE_VIEW, Naming, Plan, Said, States, Target, Work, bind};
 
 /// Names the states of transformers' Trainer, whose files of weights are sorted by name.
@@ -21,6 +21,7 @@ pub(super) fn order(survey: &mut Survey, programs: &[Program], said: &Said) {
     let text = format!("the view `{}` of `{}`", view.name, program.model.name);
     let target = Target {
         format: Format::Universal,
+        mesh: Mesh::new(),
         naming: Naming::View(view.name.clone()),
         dtype: None,
         states: States::Weights,

@@ -4,6 +4,7 @@ use super::Opened;
 use crate::failure::{Failure, Stop, refuse};
 use crate::foreign;
 use crate::session::Session;
+use indexmap::IndexMap;
 use ucl_formats::Format;
 use ucl_plan::{Bound, HUGGING_FACE_VIEW, Merge, Naming, Plan, Sure, Target, foreign};
 
@@ -16,6 +17,9 @@ impl Opened {
         mut target: Target,
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
+        if target.format.is_cut() {
+            return self.planned(self.bind_cut(&target, session)?, target);
+        }
         if target.format == Format::HuggingFace {
             if self.inventory().is_adapter() && self.merge.is_none() {
                 return Err(refuse(
@@ -51,6 +55,24 @@ impl Opened {
             target.naming = Naming::Stored;
         }
         self.planned(bound, target)
+    }
+
+    /// Finds the model of a target that is cut. Where only the data-parallel ranks change, nobody has to
+    /// say how fused tensors are cut over the others.
+    fn bind_cut(&self, target: &Target, session: &Session<'_, '_>) -> Result<Bound<'_>, Stop> {
+        let Naming::Stored = target.naming else { return self.bind(&target.naming, session) };
+        self.bind(&Naming::Universal, session).or_else(|stop| {
+            let cut = |mesh: &IndexMap<String, u64>| {
+                let mut cut: Vec<_> = mesh.clone().into_iter().collect();
+                cut.retain(|(axis, size)| axis != "dp" && *size > 1);
+                cut.sort();
+                cut
+            };
+            match cut(&target.mesh) == cut(&self.inventory().mesh) {
+                true => self.bind(&Naming::Stored, session).map_err(|_| stop),
+                false => Err(stop),
+            }
+        })
     }
 
     fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {

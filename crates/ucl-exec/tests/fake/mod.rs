@@ -80,6 +80,7 @@ impl FakeWork {
             path: path.to_owned(),
             len: header.len() as u64,
             fixed: vec![(0, header.to_vec())],
+            sealed: false,
         });
     }
 

@@ -1,6 +1,7 @@
 //! Copying values from one pickle to another, with replacements on the way.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::node::{Made, Node, NodeId, Object, Pair};
 use super::pickle::Pickle;
@@ -40,6 +41,18 @@ impl Pickle {
             renumber(self.node_mut(copy), &copies);
         }
         copies[&value.id()]
+    }
+
+    /// Gives the storages of all nodes from number `first` on other keys.
+    pub(crate) fn rename_storages(&mut self, first: usize, name: &mut dyn FnMut(&str) -> String) {
+        for node in &mut self.nodes[first..] {
+            let storage = match node {
+                Node::Storage(storage) => storage,
+                Node::Tensor(tensor) => &mut tensor.storage,
+                _ => continue,
+            };
+            Arc::make_mut(storage).key = name(&storage.key).into();
+        }
     }
 }
 

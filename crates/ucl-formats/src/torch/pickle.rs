@@ -16,7 +16,7 @@ use super::value::Value;
 /// A [`NodeId`] belongs to the pickle that made it; methods panic on numbers of others.
 #[derive(Clone, Debug)]
 pub struct Pickle {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     root: NodeId,
 }
 

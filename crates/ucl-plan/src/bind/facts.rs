@@ -276,13 +276,34 @@ pub(crate) fn bound_number(
         return i64::try_from(*value).ok();
     }
     let numbers = scope_numbers(set, cuts);
-    program.model.bindings.iter().chain(&view.bindings).filter(|b| b.name == name).find_map(
-        |binding| {
+    program
+        .model
+        .bindings
+        .iter()
+        .chain(&view.bindings)
+        .filter(|b| b.name == name)
+        .find_map(|binding| {
             let document = document(inventory, binding.document)?;
             let scope = Scope { numbers: &numbers, document: Some(document) };
             evaluate(program, view, binding, &scope, document)
-        },
-    )
+        })
+        .or_else(|| inventory.universal.as_ref()?.numbers.get(name).copied())
+}
+
+/// The numbers for a target: the mesh and what was said, what the source's documents say, else what a
+/// spec's lines say of an empty one.
+pub(crate) fn target_numbers<'a>(
+    program: &'a Program,
+    view: &'a View,
+    inventory: &'a Inventory,
+    set: &'a BTreeMap<String, u64>,
+    cuts: Cuts<'a>,
+) -> impl Fn(&str) -> Option<i64> + 'a {
+    move |name| {
+        scope_numbers(set, cuts)(name)
+            .or_else(|| bound_number(program, view, inventory, cuts, set, name))
+            .or_else(|| said_numbers(program, view, set, cuts)(name))
+    }
 }
 
 /// Numbers that need no document: the mesh and what the user set.

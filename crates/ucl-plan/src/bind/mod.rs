@@ -24,7 +24,7 @@ mod value;
 pub(crate) use atlas::{Atlas, Piece, PieceRole};
 pub(crate) use composite::Composites;
 pub(crate) use cut::{Cuts, interval, is_under};
-pub(crate) use facts::{evaluate, said_numbers, scope_numbers};
+pub(crate) use facts::{bound_number, evaluate, said_numbers, scope_numbers, target_numbers};
 pub(crate) use identity::bind_identity;
 pub(crate) use lower::Lowering;
 pub(crate) use made::params_of;
@@ -148,7 +148,7 @@ impl Bound<'_> {
         let mesh = ucl_ir::Mesh::new();
         let cuts = Cuts { layout: None, mesh: &mesh };
         let number =
-            |name: &str| facts::bound_number(program, view, self.inventory, cuts, &self.set, name);
+            |name: &str| bound_number(program, view, self.inventory, cuts, &self.set, name);
         self.states()
             .into_iter()
             .map(|state| {
@@ -156,6 +156,32 @@ impl Bound<'_> {
                 (state, scale, shift)
             })
             .collect()
+    }
+
+    /// The numbers that the spec's lines take from the checkpoint's documents beside dims (`m`, `c1`):
+    /// what is written of it later may need them.
+    pub(crate) fn numbers(&self) -> IndexMap<String, i64> {
+        let Some((program, _)) = self.spec else { return IndexMap::new() };
+        let mesh = ucl_ir::Mesh::new();
+        let cuts = Cuts { layout: None, mesh: &mesh };
+        let layouts = program.layouts.values();
+        let axes: Vec<&str> =
+            layouts.flat_map(|layout| &layout.axes).map(|axis| axis.name.as_str()).collect();
+        let is_dim = |name: &str| program.model.dims.iter().any(|dim| dim.name == name);
+        let mut numbers = IndexMap::new();
+        for view in program.views.values() {
+            for line in program.model.bindings.iter().chain(&view.bindings) {
+                let name = line.name.as_str();
+                if name == "tied" || is_dim(name) || axes.contains(&name) {
+                    continue;
+                }
+                let number = bound_number(program, view, self.inventory, cuts, &self.set, name);
+                if let Some(number) = number {
+                    numbers.insert(name.to_owned(), number);
+                }
+            }
+        }
+        numbers
     }
 
     /// The states that the checkpoint has, in the order of their first appearance.

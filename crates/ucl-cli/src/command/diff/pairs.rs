@@ -5,6 +5,7 @@ use crate::session::Session;
 use crate::show;
 use crate::source::Opened;
 use ucl_formats::Format;
+use ucl_ir::Mesh;
 use ucl_plan::{Naming, Plan, States, Target, TargetTensor, Work};
 use ucl_tensor::DType;
 
@@ -72,6 +73,7 @@ pub(super) fn plans<'a>(
     session: &Session<'_, '_>,
 ) -> Result<(Plan<'a>, Plan<'a>, Matched), Stop> {
     let target = |naming: &Naming, dtype| Target {
+        mesh: Mesh::new(),
         format: Format::Universal,
         naming: naming.clone(),
         dtype,

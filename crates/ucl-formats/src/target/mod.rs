@@ -1,5 +1,19 @@
 //! Formats as targets: which files a checkpoint of a format has, and where in them each tensor is.
+//!
+//! Formats of whole tensors lay these out by themselves ([`Format::files`]); those that are cut over a
+//! mesh are told what every rank holds ([`Run`], [`Format::lay_out`]).
 
+mod draft;
+mod run;
+mod seal;
+mod slices;
+
+pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, WriteError};
+pub use seal::Seal;
+
+pub(crate) use draft::{Draft, open_carried};
+
+use crate::deepspeed::write::Zero;
 use crate::inventory::Role;
 use crate::safetensors::{Layout, Unwritable};
 use crate::{huggingface, universal};
@@ -14,6 +28,10 @@ pub enum Format {
     Universal,
     /// A folder that transformers loads.
     HuggingFace,
+    /// A step of DeepSpeed's engine.
+    DeepSpeed(Zero),
+    /// What every rank holds, to be read and not written.
+    Slices,
 }
 
 /// A tensor to write.
@@ -79,6 +97,8 @@ impl Format {
     ///
     /// # Errors
     /// The format cannot hold the tensors.
+    ///
+    /// A format that is cut has no such files.
     pub fn files(
         self,
         tensors: &[Wanted],
@@ -88,6 +108,27 @@ impl Format {
         match self {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
+            Format::DeepSpeed(_) | Format::Slices => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether it is cut over a mesh.
+    pub fn is_cut(self) -> bool {
+        match self {
+            Format::Universal | Format::HuggingFace => false,
+            Format::DeepSpeed(_) | Format::Slices => true,
+        }
+    }
+
+    /// The files of a run; none in a format that is not cut.
+    ///
+    /// # Errors
+    /// What the format cannot hold.
+    pub fn lay_out(self, run: &Run<'_>) -> Result<RunLayout, WriteError> {
+        match self {
+            Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
+            Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
+            Format::Slices => Ok(slices::lay_out(run)),
         }
     }
 
@@ -96,6 +137,8 @@ impl Format {
         match self {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
+            // What goes along stands in the files that are laid out.
+            Format::DeepSpeed(_) | Format::Slices => None,
         }
     }
 }

@@ -1,0 +1,83 @@
+//! Megatron-DeepSpeed's arguments: they say the mesh, and have to say that of what is written.
+
+use super::size;
+use crate::target::{Draft, Run};
+use crate::torch::{Node, NodeId, Value as Held};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+/// Where Megatron's arguments stand in a model file.
+const ARGS: &str = "args";
+
+/// What a run says of itself to the converters.
+const INFO: &str = "universal_checkpoint_info";
+
+/// Makes the arguments that go along fit the mesh, or makes those that a reader needs where none do.
+pub(super) fn fit(draft: &mut Draft, run: &Run<'_>, entries: &mut IndexMap<String, NodeId>) {
+    let (tp, pp, dp) = (size(run, "tp"), size(run, "pp"), size(run, "dp"));
+    let mut said = Map::new();
+    let numbers = [
+        ("tensor_model_parallel_size", Some(tp)),
+        ("pipeline_model_parallel_size", Some(pp)),
+        ("data_parallel_size", Some(dp)),
+        ("world_size", Some(tp * pp * dp)),
+        ("padded_vocab_size", run.padded_vocab),
+    ];
+    said.extend(numbers.into_iter().filter_map(|(key, n)| Some((key.to_owned(), n?.into()))));
+    match (entries.get(ARGS).copied(), &run.args) {
+        (Some(args), _) => set(draft, args, &said),
+        (None, Some(args)) => {
+            let mut args = args.clone();
+            args.extend(said.clone());
+            made(draft, run, &args, entries);
+        }
+        (None, None) => {}
+    }
+    let Some(info) = entries.get(INFO).copied() else { return };
+    if draft.pickle.value(info).get("padded_vocab_size").is_some() {
+        said.retain(|key, _| key == "padded_vocab_size");
+        set(draft, info, &said);
+    } else if run.source.mesh.get("tp").copied().unwrap_or(1) != tp {
+        // It tells how the source's own ranks were cut.
+        entries.shift_remove(INFO);
+    }
+}
+
+/// The entries of a run that had no arguments.
+fn made(
+    draft: &mut Draft,
+    run: &Run<'_>,
+    args: &Map<String, Value>,
+    entries: &mut IndexMap<String, NodeId>,
+) {
+    let attributes: Vec<(String, NodeId)> =
+        args.iter().map(|(key, value)| (key.clone(), draft.json(value))).collect();
+    entries.insert(ARGS.to_owned(), draft.namespace(attributes));
+    let sizes = ["original_vocab_size", "padded_vocab_size"];
+    let sizes = sizes.into_iter().filter_map(|key| Some((key.to_owned(), args.get(key)?.clone())));
+    let mut info: Map<String, Value> = sizes.collect();
+    info.insert("universal_checkpoint_version".to_owned(), json!(0.2));
+    let made = json!({
+        "checkpoint_version": 3.0, "iteration": run.step.unwrap_or(0), INFO: info,
+    });
+    for (key, value) in made.as_object().into_iter().flatten() {
+        let node = draft.json(value);
+        entries.insert(key.clone(), node);
+    }
+}
+
+/// Gives values to those keys of a dict, or attributes of an object, that it has.
+fn set(draft: &mut Draft, target: NodeId, values: &Map<String, Value>) {
+    let of = draft.pickle.value(target);
+    let dict = if of.as_dict().is_some() { Some(target) } else { of.state().map(Held::id) };
+    let Some(dict) = dict else { return };
+    for (key, value) in values {
+        let known = draft.pickle.value(dict).pairs();
+        let place = known.and_then(|mut pairs| pairs.position(|(k, _)| k.as_str() == Some(key)));
+        let Some(place) = place else { continue };
+        let value = draft.json(value);
+        if let Node::Dict(dict) = draft.pickle.node_mut(dict) {
+            dict.pairs[place].1 = value;
+        }
+    }
+}

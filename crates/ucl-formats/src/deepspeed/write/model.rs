@@ -1,0 +1,261 @@
+//! `mp_rank_XX_model_states.pt` and its relatives: the model's own weights, and everything that is not
+//! the optimizer's.
+
+use super::args;
+use super::partitioned::SubGroups;
+use super::source::{self, Source, copy};
+use super::{Place, Zero, members, size, tag};
+use crate::inventory::Role;
+use crate::target::{Buffer, Draft, Held, Run, RunFile, WriteError};
+use crate::torch::{Node, NodeId};
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+use ucl_tensor::DType;
+
+/// The file of a rank under stage 1 or 2.
+pub(super) fn whole(
+    run: &Run<'_>,
+    place: &Place<'_>,
+    zero: Zero,
+    layered: bool,
+    source: &Source,
+) -> Result<RunFile, WriteError> {
+    let mut draft = Draft::default();
+    let tensors = &place.rank.tensors;
+    let module = if layered {
+        draft.pickle.none()
+    } else {
+        let mut entries = Vec::new();
+        for (number, held) in tensors.iter().enumerate() {
+            let buffer = Buffer::whole(run, (place.at, number), "param");
+            entries.push((held.name.clone(), draft.tensor(buffer)?));
+        }
+        aliased(&mut entries, place);
+        draft.ordered(entries)
+    };
+    let groups = members(place.rank, run.groups.len());
+    let shapes = shapes(&mut draft, tensors, &groups);
+    // Where gradients are cut, a stage-2 engine records what is frozen, whole.
+    let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
+    let (frozen_shapes, fragments) = match zero {
+        Zero::Two => {
+            let mut entries = Vec::new();
+            for (number, held) in tensors.iter().enumerate() {
+                if held.role == Role::Frozen {
+                    let buffer = Buffer::whole(run, (place.at, number), "param");
+                    entries.push((held.name.clone(), draft.tensor(buffer)?));
+                }
+            }
+            (frozen_shapes(&mut draft, &frozen), draft.ordered(entries))
+        }
+        _ => (draft.pickle.none(), draft.pickle.none()),
+    };
+    let own = [
+        ("module", module),
+        ("param_shapes", shapes),
+        ("frozen_param_shapes", frozen_shapes),
+        ("frozen_param_fragments", fragments),
+    ];
+    rest(&mut draft, run, place, (zero, source), own)?;
+    let stem = format!("mp_rank_{:02}_model_states", place.mp);
+    draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)
+}
+
+/// The file of a data-parallel rank under stage 3: parameters are empty, buffers are whole.
+pub(super) fn partitioned(
+    run: &Run<'_>,
+    place: &Place<'_>,
+    part: u64,
+    (laid, source): (&SubGroups, &Source),
+) -> Result<RunFile, WriteError> {
+    let mut draft = Draft::default();
+    let tensors = &place.rank.tensors;
+    let (mut entries, mut fragments) = (Vec::new(), Vec::new());
+    for (number, held) in tensors.iter().enumerate() {
+        let node = match held.role {
+            Role::Buffer => draft.tensor(Buffer::whole(run, (place.at, number), "param"))?,
+            _ => draft.known(held.dtype, &[0], Vec::new())?,
+        };
+        entries.push((held.name.clone(), node));
+        if held.role == Role::Frozen {
+            let fragment = laid.fragment(run, (place.at, number), part);
+            fragments.push((held.name.clone(), draft.tensor(fragment)?));
+        }
+    }
+    aliased(&mut entries, place);
+    let module = draft.ordered(entries);
+    let shapes = shapes(&mut draft, tensors, laid.members());
+    let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
+    let own = [
+        ("module", module),
+        ("param_shapes", shapes),
+        ("frozen_param_shapes", frozen_shapes(&mut draft, &frozen)),
+        ("frozen_param_fragments", draft.ordered(fragments)),
+    ];
+    let zero = Zero::Three { sub_group_size: Zero::SUB_GROUP_SIZE };
+    rest(&mut draft, run, place, (zero, source), own)?;
+    let stem = format!("zero_pp_rank_{part}_mp_rank_{:02}_model_states", place.mp);
+    draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)
+}
+
+/// Adds the second names of tensors: they are the same values.
+fn aliased(entries: &mut Vec<(String, NodeId)>, place: &Place<'_>) {
+    for (alias, name) in &place.rank.aliases {
+        let known = entries.iter().find(|(known, _)| known == name).map(|(_, node)| *node);
+        entries.extend(known.map(|node| (alias.clone(), node)));
+    }
+}
+
+/// The files of a stage's layers: each is written by the stage that has it.
+pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, WriteError> {
+    let mut layers: IndexMap<u64, Vec<(usize, &str)>> = IndexMap::new();
+    for (number, held) in place.rank.tensors.iter().enumerate() {
+        let Some((layer, key)) = source::layer(&held.name) else { continue };
+        layers.entry(layer).or_default().push((number, key));
+    }
+    let tp = size(run, "tp");
+    let mut files = Vec::new();
+    for (layer, tensors) in layers {
+        let mut draft = Draft::default();
+        let mut entries = Vec::new();
+        for (number, key) in tensors {
+            let buffer = Buffer::whole(run, (place.at, number), "param");
+            entries.push((key.to_owned(), draft.tensor(buffer)?));
+        }
+        let root = draft.ordered(entries);
+        draft.pickle.set_root(root);
+        let shard = place.mp % tp;
+        let stem = format!("layer_{layer:02}-model_{shard:02}-model_states");
+        files.push(draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)?);
+    }
+    Ok(files)
+}
+
+/// A dict of sizes for each group.
+fn shapes(draft: &mut Draft, tensors: &[Held], groups: &[Vec<usize>]) -> NodeId {
+    let groups = groups.iter().map(|group| {
+        let entries = group.iter().map(|number| {
+            let held = &tensors[*number];
+            (held.name.clone(), draft.pickle.size(&held.shape))
+        });
+        let entries = entries.collect();
+        draft.ordered(entries)
+    });
+    let groups = groups.collect();
+    draft.pickle.list(groups)
+}
+
+fn frozen_shapes(draft: &mut Draft, frozen: &[&Held]) -> NodeId {
+    let entries = frozen.iter().map(|held| (held.name.clone(), draft.pickle.size(&held.shape)));
+    let entries = entries.collect();
+    draft.ordered(entries)
+}
+
+/// The order in which the engine writes its entries; others follow.
+const ORDER: [&str; 20] = [
+    "module",
+    "buffer_names",
+    "optimizer",
+    "param_shapes",
+    "frozen_param_shapes",
+    "shared_params",
+    "frozen_param_fragments",
+    "lr_scheduler",
+    "data_sampler",
+    "random_ltd",
+    "sparse_tensor_module_names",
+    "skipped_steps",
+    "global_steps",
+    "global_samples",
+    "dp_world_size",
+    "mp_world_size",
+    "checkpoint_parallel_dimensions",
+    "ds_config",
+    "ds_version",
+    "universal_checkpoint_info",
+];
+
+/// Everything but the weights: what the mesh says is made, the rest is the source's where it has it.
+fn rest(
+    draft: &mut Draft,
+    run: &Run<'_>,
+    place: &Place<'_>,
+    (zero, source): (Zero, &Source),
+    own: [(&str, NodeId); 4],
+) -> Result<(), WriteError> {
+    let mut entries: IndexMap<String, NodeId> = IndexMap::new();
+    let carried = source.model(place.mp);
+    for (key, _) in carried.into_iter().flat_map(|file| file.value.root().pairs()).flatten() {
+        let (Some(file), Some(name)) = (carried, key.as_str()) else { continue };
+        if let Some(node) = copy(draft, file, &[name])? {
+            entries.insert(name.to_owned(), node);
+        }
+    }
+    let (tp, pp, dp) = (size(run, "tp"), size(run, "pp"), size(run, "dp"));
+    let step = run.step.unwrap_or(0);
+    let names = place.rank.tensors.iter().filter(|held| held.role == Role::Buffer);
+    let names: Vec<&str> = names.map(|held| held.name.as_str()).collect();
+    let made = json!({
+        "buffer_names": names, "dp_world_size": dp, "mp_world_size": tp * pp,
+        "checkpoint_parallel_dimensions": {"pp_degree": pp, "tp_degree": tp},
+        "optimizer": null, "shared_params": place.rank.aliases,
+    });
+    for (key, value) in made.as_object().into_iter().flatten() {
+        let node = draft.json(value);
+        entries.insert(key.clone(), node);
+    }
+    let usual = json!({
+        "lr_scheduler": null, "skipped_steps": 0, "global_steps": step, "global_samples": 0,
+        "ds_config": {}, "ds_version": source.version,
+    });
+    for (key, value) in usual.as_object().into_iter().flatten() {
+        if !entries.contains_key(key) {
+            let node = draft.json(value);
+            entries.insert(key.clone(), node);
+        }
+    }
+    entries.extend(own.map(|(key, node)| (key.to_owned(), node)));
+    staged(draft, &entries, zero);
+    args::fit(draft, run, &mut entries);
+    let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+    let mut entries: Vec<(String, NodeId)> = entries.into_iter().collect();
+    entries.sort_by_key(|(key, _)| place(key));
+    let root = draft.dict(entries);
+    draft.pickle.set_root(root);
+    Ok(())
+}
+
+/// Makes the config that goes along say the stage that is written.
+fn staged(draft: &mut Draft, entries: &IndexMap<String, NodeId>, zero: Zero) {
+    let Some(config) = entries.get("ds_config").copied() else { return };
+    let known = draft.pickle.value(config).get("zero_optimization").map(|value| value.id());
+    let stage = draft.json(&Value::from(zero.stage()));
+    let key = draft.pickle.str("stage");
+    // Neither order nor gaps of the source's buffers are those of what is written.
+    let outdated = ["stage", "round_robin_gradients", "elastic_checkpoint", "parameter_alignment"];
+    match known {
+        Some(zero) => {
+            let kept = draft.pickle.value(zero).pairs().map(|pairs| {
+                let fits = |key: &str| !outdated.contains(&key);
+                let kept = pairs.filter(|(key, _)| key.as_str().is_none_or(fits));
+                kept.map(|(key, value)| (key.id(), value.id())).collect::<Vec<_>>()
+            });
+            if let (Some(kept), Node::Dict(dict)) = (kept, draft.pickle.node_mut(zero)) {
+                dict.pairs = [(key, stage)].into_iter().chain(kept).collect();
+            }
+        }
+        None => {
+            let zero = draft.pickle.dict(vec![(key, stage)]);
+            let key = draft.pickle.str("zero_optimization");
+            if let Node::Dict(dict) = draft.pickle.node_mut(config) {
+                dict.pairs.push((key, zero));
+            }
+        }
+    }
+}
+
+/// A float tensor without dims: torch keeps the step as one.
+#[expect(clippy::cast_possible_truncation, reason = "torch keeps the step in 32 bits")]
+pub(super) fn scalar(draft: &mut Draft, value: f64) -> Result<NodeId, WriteError> {
+    draft.known(DType::F32, &[], (value as f32).to_le_bytes().to_vec())
+}

@@ -1,0 +1,188 @@
+//! A target that is cut over a mesh: what each of its ranks holds.
+
+use crate::bind::{Bound, Cuts, Scope, bound_number, obligations, target_numbers};
+use crate::document::document_of;
+use crate::shard::{padded, uneven_names};
+use crate::spell::Speller;
+use crate::target::{Item, Naming, universal, usable_view};
+use crate::universal::VIEW;
+use serde_json::{Map, Value};
+use ucl_ir::{Diagnostic, Document, Layout, Mesh, Program, View};
+
+/// The view that Megatron-DeepSpeed's own are made from.
+const MEGATRON_DEEPSPEED: &str = "deepspeed";
+
+/// The ranks of a target that is cut.
+#[derive(Default)]
+pub(crate) struct Cut {
+    /// The model-parallel ranks, and where their items begin among all.
+    pub(crate) ranks: Vec<(Mesh, usize)>,
+    /// Second names of parameters that are held once: alias to path of the parameter.
+    pub(crate) aliases: Vec<(String, String)>,
+    /// The extent that the vocabulary is padded to.
+    pub(crate) padded_vocab: Option<u64>,
+    /// Megatron's arguments, as far as the dims tell them.
+    pub(crate) args: Option<Map<String, Value>>,
+}
+
+/// The items of all ranks of a mesh, rank after rank, each in the order of the model.
+///
+/// # Errors
+/// There is no such view, a size does not follow, or the mesh does not fit.
+pub(crate) fn cut(
+    bound: &Bound<'_>,
+    naming: &Naming,
+    mesh: &Mesh,
+) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+    let Some((program, view)) = view_of(bound, naming)? else { return whole(bound, mesh) };
+    let layout = layout_of(bound, program, view);
+    let axes = axes(layout, mesh, view)?;
+    let cuts = Cuts { layout, mesh: &axes };
+    let mut wrong = obligations(layout, &bound.sizes, (program, view), &bound.set, cuts);
+    wrong.extend(uneven_names(program, cuts, &bound.sizes));
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let numbers = target_numbers(program, view, bound.inventory, &bound.set, cuts);
+    let padded = padded(layout, &bound.sizes, &numbers)?;
+    let copy_tied = layout
+        .and_then(|layout| layout.copy_tied.as_ref())
+        .is_some_and(|cond| Scope { numbers: &numbers, document: None }.holds(cond));
+    let prefix = bound.without_prefix().shift_remove(&view.name);
+    let (names, counts): (Vec<String>, Vec<u64>) =
+        axes.iter().map(|(axis, size)| (axis.clone(), *size)).unzip();
+    let mut cut = Cut { padded_vocab: padded.get("v").copied(), ..Cut::default() };
+    if bound.tied && !copy_tied {
+        cut.aliases = tied_names(program, view, prefix.as_deref());
+    }
+    let mut items: Vec<Item> = Vec::new();
+    for at in crate::params::every(&counts) {
+        let at: Mesh = names.iter().cloned().zip(at).collect();
+        let speller = Speller {
+            program,
+            view,
+            cuts,
+            sizes: &bound.sizes,
+            padded: &padded,
+            sets: &bound.sets,
+            params: &bound.params,
+            tied: bound.tied,
+            copy_tied,
+            rank: &at,
+            spellings: None,
+            without_base: prefix.as_deref(),
+        };
+        let mut own = speller.items()?;
+        own.sort_by(|a, b| a.order.cmp(&b.order));
+        for item in &mut own {
+            let paths: Vec<String> =
+                item.terms.iter().map(|term| bound.params[*term].path.clone()).collect();
+            item.values = bound.target_values(program, view, &paths);
+        }
+        cut.ranks.push((at, items.len()));
+        items.extend(own);
+    }
+    let reads_args = program.model.bindings.iter().any(|line| line.document == Document::Args);
+    let megatron = view.name == MEGATRON_DEEPSPEED
+        || view.ancestors.iter().any(|name| name == MEGATRON_DEEPSPEED);
+    let megatron = megatron && reads_args;
+    cut.args = megatron.then(|| args(bound, program, view, mesh, &cut));
+    Ok((items, cut))
+}
+
+/// The names that tied parameters have where they are not copied: alias, and what it is of.
+fn tied_names(program: &Program, view: &View, prefix: Option<&str>) -> Vec<(String, String)> {
+    let tied = program.model.params.iter().filter_map(|p| Some((p, p.tied.clone()?)));
+    let names = tied.filter_map(|(param, original)| {
+        let rule = view.rules.iter().find(|rule| rule.terms == [param.path.clone()])?;
+        let spelling = rule.spellings.iter().find(|spelling| !spelling.when_tied)?;
+        let name = spelling.template.fill(|_| None, |_| None)?;
+        let name = prefix.and_then(|prefix| name.strip_prefix(prefix)).unwrap_or(&name);
+        Some((name.to_owned(), original))
+    });
+    names.collect()
+}
+
+/// The source's own names on one rank: without a spec nothing can be cut but over data parallelism.
+fn whole(bound: &Bound<'_>, mesh: &Mesh) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+    if let Some((axis, _)) = mesh.iter().find(|(axis, size)| *axis != "dp" && **size > 1) {
+        let message = format!("without a spec no tensor can be cut over `{axis}`");
+        let help = "name the model with --spec; over `dp` alone any model can be cut";
+        return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
+    }
+    let cut = Cut { ranks: vec![(Mesh::new(), 0)], ..Cut::default() };
+    Ok((universal(bound), cut))
+}
+
+/// The view that is asked for; the source's own if none is.
+fn view_of<'a>(
+    bound: &Bound<'a>,
+    naming: &Naming,
+) -> Result<Option<(&'a Program, &'a View)>, Vec<Diagnostic>> {
+    let Some((program, own)) = bound.spec else { return Ok(None) };
+    let remembered = bound.inventory.universal.as_ref().and_then(|m| m.source.view.as_deref());
+    let name = match naming {
+        Naming::View(name) => name.as_str(),
+        Naming::Stored if own.name != VIEW => own.name.as_str(),
+        Naming::Stored => remembered.ok_or_else(|| {
+            let message = "the universal folder does not say whose names its source had";
+            let help = "say whose names to write with --view";
+            vec![Diagnostic::new("ucl::match", message).help(help)]
+        })?,
+        Naming::Universal => {
+            let message = "no framework's ranks have the universal names";
+            let help = "leave --view out for the source's own names, or name a view of the model";
+            return Err(vec![Diagnostic::new("ucl::match", message).help(help)]);
+        }
+    };
+    usable_view(program, name).map(|view| Some((program, view)))
+}
+
+/// The layout that the source was read by, if it serves the view; else the view's first.
+fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option<&'a Layout> {
+    let own = bound.layout.as_ref().filter(|name| view.layouts.contains(name));
+    program.layouts.get(own.or(view.layouts.first())?)
+}
+
+/// The axes of a mesh that the model is cut over.
+fn axes(layout: Option<&Layout>, mesh: &Mesh, view: &View) -> Result<Mesh, Vec<Diagnostic>> {
+    let known: Vec<&str> =
+        layout.into_iter().flat_map(|layout| &layout.axes).map(|axis| axis.name.as_str()).collect();
+    let mut axes = Mesh::new();
+    for (axis, size) in mesh.iter().filter(|(axis, _)| *axis != "dp") {
+        if known.contains(&axis.as_str()) {
+            axes.insert(axis.clone(), *size);
+        } else if *size > 1 {
+            let message = format!("nothing of `{}` is cut over `{axis}`", view.name);
+            let help = format!("its axes: {}", [&known[..], &["dp"]].concat().join(", "));
+            return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
+        }
+    }
+    Ok(axes)
+}
+
+/// Megatron's arguments, as far as the spec reads them.
+fn args(
+    bound: &Bound<'_>,
+    program: &Program,
+    view: &View,
+    mesh: &Mesh,
+    cut: &Cut,
+) -> Map<String, Value> {
+    let dims = bound.dims();
+    let cuts = Cuts { layout: None, mesh };
+    let number = |name: &str| match name {
+        "tied" => Some(u64::from(bound.tied)),
+        name => dims.get(name).or_else(|| mesh.get(name)).copied().or_else(|| {
+            let number = bound_number(program, view, bound.inventory, cuts, &bound.set, name)?;
+            u64::try_from(number).ok()
+        }),
+    };
+    let mut args = document_of(program, view, Document::Args, &number);
+    // By these a reader knows whose arguments they are.
+    for (key, dim) in [("num_layers", "l"), ("hidden_size", "h")] {
+        args.extend(number(dim).map(|size| (key.to_owned(), Value::from(size))));
+    }
+    args.extend(cut.padded_vocab.map(|size| ("padded_vocab_size".to_owned(), size.into())));
+    args
+}
