@@ -17,6 +17,7 @@ mod layers;
 mod lora;
 mod megatron;
 mod padding;
+mod prefixes;
 mod ranks;
 mod same;
 mod stages;

@@ -47,6 +47,9 @@ pub struct Inventory {
     pub notes: Vec<String>,
     /// Why the optimizer's states can't be read, where the weights can.
     pub unread: Vec<Problem>,
+    /// Files of an optimizer whose states are numbered in the order of the model's modules, which no file
+    /// tells; see [`crate::plain::in_order`].
+    pub unordered: Vec<PathBuf>,
     /// Low-rank pairs beside the model's weights.
     pub adapters: crate::lora::Adapters,
     /// For a universal folder: its manifest's model, view and spec.

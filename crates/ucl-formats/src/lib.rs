@@ -20,6 +20,7 @@ mod named;
 mod optimizer;
 pub mod plain;
 mod ranks;
+mod rename;
 pub mod safetensors;
 mod sharded;
 mod survey;
@@ -30,5 +31,6 @@ pub mod verify;
 
 pub use apart::{apart, spared};
 pub use inventory::{Inventory, Problem, Stored, Survey};
+pub use rename::unheld;
 pub use survey::survey;
 pub use target::Format;

@@ -4,6 +4,7 @@ use super::folder::Sharded;
 use super::tree::{Part, Tree};
 use crate::inventory::{Group, Optimizer, Problem, SourceFile};
 use crate::named::bare;
+use crate::ranks::usual;
 use crate::torch::json;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -129,16 +130,13 @@ fn numbers_of(group: &mut Group, scalars: &IndexMap<String, IndexMap<String, Jso
     let mut steps = IndexMap::new();
     let mut hyper = Vec::new();
     for (state, values) in by_state {
-        let times = |value: &Json| values.iter().filter(|(_, other)| *other == value).count();
-        let Some((_, usual)) = values.iter().rev().max_by_key(|(_, value)| times(value)) else {
-            continue;
-        };
-        let differ = values.iter().filter(|(_, value)| value != usual);
+        let Some(usual) = usual(values.iter().map(|(_, value)| *value)) else { continue };
+        let differ = values.iter().filter(|(_, value)| *value != usual);
         if state == STEP {
             steps.extend(differ.map(|(param, value)| ((*param).to_owned(), (*value).clone())));
-            group.step = Some((*usual).clone());
+            group.step = Some(usual.clone());
         } else {
-            hyper.push((format!("state.{state}"), (*usual).clone()));
+            hyper.push((format!("state.{state}"), usual.clone()));
             hyper.extend(
                 differ.map(|(param, value)| (format!("state.{param}.{state}"), (*value).clone())),
             );
