@@ -34,6 +34,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Universal => (Made::Universal, "universal", States::All),
         Format::Hf => (Made::HuggingFace, HUGGING_FACE_VIEW, States::Weights),
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
+        Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
@@ -92,7 +93,7 @@ fn unknown(format: Format) -> Stop {
     let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
     refuse(
         format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, and `deepspeed`, a step of DeepSpeed's engine",
+        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, and `deepspeed-universal`, DeepSpeed's own universal form",
     )
 }
 

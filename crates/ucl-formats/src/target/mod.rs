@@ -8,7 +8,7 @@ mod run;
 mod seal;
 mod slices;
 
-pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, WriteError};
+pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 pub use seal::Seal;
 
 pub(crate) use draft::{Draft, open_carried};
@@ -30,6 +30,8 @@ pub enum Format {
     HuggingFace,
     /// A step of DeepSpeed's engine.
     DeepSpeed(Zero),
+    /// DeepSpeed's own universal folder.
+    DeepSpeedUniversal,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -108,7 +110,9 @@ impl Format {
         match self {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
-            Format::DeepSpeed(_) | Format::Slices => Ok(Vec::new()),
+            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => {
+                Ok(Vec::new())
+            },
         }
     }
 
@@ -116,8 +120,13 @@ impl Format {
     pub fn is_cut(self) -> bool {
         match self {
             Format::Universal | Format::HuggingFace => false,
-            Format::DeepSpeed(_) | Format::Slices => true,
+            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => true,
         }
+    }
+
+    /// Whether its tensors are whole in its files, and cut over the mesh as they are loaded.
+    pub fn is_cut_at_load(self) -> bool {
+        self == Format::DeepSpeedUniversal
     }
 
     /// The files of a run; none in a format that is not cut.
@@ -128,6 +137,7 @@ impl Format {
         match self {
             Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
+            Format::DeepSpeedUniversal => crate::deepspeed::write::lay_out_universal(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -138,7 +148,7 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
-            Format::DeepSpeed(_) | Format::Slices => None,
+            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => None,
         }
     }
 }
