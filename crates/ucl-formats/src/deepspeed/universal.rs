@@ -123,12 +123,15 @@ impl Folder<'_> {
                 continue;
             }
             if !trained && !self.models.is_empty() {
-                untrained.push(name.clone());
+                match self.entire(name, states).filter(|_| !self.whole) {
+                    Some(stored) => inventory.tensors.push(stored),
+                    None => untrained.push(name.clone()),
+                }
                 continue;
             }
             self.alike(name, states, problems);
             for (state, opened) in states {
-                let Content::Tensor { extent, bare, vocabulary } = &opened.content else {
+                let Content::Tensor { extent, bare, vocabulary, .. } = &opened.content else {
                     continue;
                 };
                 let shape = match self.shape(name, &extent.shape, (*bare, *vocabulary), &shapes) {
@@ -152,6 +155,25 @@ impl Folder<'_> {
         }
         self.absent(&shapes, problems);
         self.told(&untrained, inventory);
+    }
+
+    /// What was never trained, where it is said how a load cuts it: DeepSpeed's converter does not say, and
+    /// has one rank's part of it.
+    fn entire(&self, name: &str, states: &IndexMap<String, Opened<Content>>) -> Option<Stored> {
+        let opened = states.get(MASTER)?;
+        let Content::Tensor { extent, placed: true, .. } = &opened.content else { return None };
+        let mut models = self.models.iter().map(|(_, model)| &model.content);
+        let is_buffer = models.any(|model| model.buffers.iter().any(|buffer| buffer == name));
+        let strides = extent.strides.clone();
+        Some(Stored {
+            name: name.to_owned(),
+            state: weights::PARAM.to_owned(),
+            dtype: extent.dtype,
+            at: Mesh::new(),
+            role: if is_buffer { Role::Buffer } else { Role::Frozen },
+            data: Data::Strided { file: opened.file, offset: extent.file_offset, strides },
+            shape: extent.shape.clone(),
+        })
     }
 
     /// The shapes of the optimizer's record, where all ranks have the same.
@@ -287,6 +309,7 @@ impl Folder<'_> {
             .iter()
             .flat_map(|(_, model)| &model.content.frozen)
             .map(|weight| weight.name.as_str())
+            .filter(|name| inventory.tensors.iter().all(|stored| stored.name != *name))
             .collect();
         if !self.whole && !frozen.is_empty() {
             inventory.notes.push(format!(

@@ -22,6 +22,8 @@ pub(super) enum Content {
         bare: bool,
         /// Whether it is a vocabulary's, without padding.
         vocabulary: bool,
+        /// Whether it is said along which dim a load cuts it.
+        placed: bool,
     },
     /// A number: the step.
     Scalar(Json),
@@ -166,7 +168,8 @@ fn content(file: &TorchFile, problems: &mut Vec<Problem>) -> Option<Content> {
                 return None;
             }
             let vocabulary = root.get("vocab_tensor").is_some();
-            Some(Content::Tensor { extent, bare, vocabulary })
+            let placed = root.get("cat_dim").is_some();
+            Some(Content::Tensor { extent, bare, vocabulary, placed })
         }
         Err(error) => {
             problems.push(Problem::new(&file.path, format!("`param`: {}", error.kind)));
