@@ -16,6 +16,7 @@ mod optimizer;
 mod parts;
 mod states;
 mod tree;
+pub(crate) mod write;
 
 use crate::inventory::{Framework, Inventory, Problem, Survey};
 use std::path::{Path, PathBuf};
