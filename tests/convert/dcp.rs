@@ -99,6 +99,30 @@ fn torch_dist_under_the_names_of_hugging_face() {
     check(TORCHDIST, &["--view", "hf"], &expected);
 }
 
+const MEGATRON_FSDP: &str = "mfsdp-llama-w2";
+
+/// Megatron-core's FSDP: gated layers in halves, chunks of any size, groups for each parameter.
+#[test]
+fn fsdp_dtensor_under_the_names_of_hugging_face() {
+    let expected = live(MEGATRON_FSDP);
+    check(MEGATRON_FSDP, &["--view", "hf", "--set", "v=21"], &expected);
+    assert_eq!(hugging_face(MEGATRON_FSDP, &["--set", "v=21"]), expected["param"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    convert(&fixture(MEGATRON_FSDP), &out, &["--set", "v=21"]);
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("ucl.json")).expect("a manifest"))
+            .expect("JSON");
+    let groups = manifest["optimizer"]["groups"].as_array().expect("groups");
+    assert_eq!(groups.len(), 1);
+    assert_eq!(groups[0]["step"], 3);
+    assert_eq!(groups[0]["hyper"]["lr"], 0.01);
+    // The group is told of whole layers, the states of halves.
+    let whole = inspected(&fixture(MEGATRON_FSDP));
+    assert_eq!(whole["source"]["kind"], "Megatron-core fsdp_dtensor, 2 files");
+    assert_eq!(whole["source"]["step"], 3);
+}
+
 /// Saves of small models by torch 2.15, with what no larger run shows: see the README of the fixtures.
 #[test]
 fn grids_numbers_wrappers_and_safetensors() {

@@ -1,7 +1,7 @@
 //! Checkpoints that describe themselves, and what DeepSpeed's own converter made of runs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use ucl_tests::command::{convert, ucl};
 use ucl_tests::oracle::{Tensors, sets};
@@ -67,15 +67,41 @@ fn as_a_spec() {
     }
 }
 
+const UNIVERSAL: &str = "global_step3_universal";
+
+/// A universal folder as the converter left it: it copies the step's model file, which is kept once.
+fn with_model_file(scratch: &Path, run: &Path) -> PathBuf {
+    let folder = scratch.join(UNIVERSAL);
+    let model = "mp_rank_00_model_states.pt";
+    copy_all(&run.join(UNIVERSAL), &folder);
+    fs::copy(run.join("global_step3").join(model), folder.join(model)).unwrap();
+    folder
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 /// DeepSpeed's universal folders: of ZeRO-2, with what was frozen in its own type, and of ZeRO-3,
 /// whose tensors are flat.
 #[test]
 fn universal_folders_of_deepspeed() {
     let scratch = TempDir::new().unwrap();
-    for (name, frozen) in [("z2-llama-bf16-dp2-frozen", 10), ("ds-z3-universal-fp32", 0)] {
+    let of_stage_2 = with_model_file(scratch.path(), &fixture("z2-llama-bf16-dp2-frozen"));
+    let of_stage_3 = fixture("ds-z3-universal-fp32").join(UNIVERSAL);
+    let folders =
+        [("z2-llama-bf16-dp2-frozen", &of_stage_2, 10), ("ds-z3-universal-fp32", &of_stage_3, 0)];
+    for (name, folder, frozen) in folders {
         let out = scratch.path().join(name);
-        let folder = fixture(name).join("global_step3_universal");
-        convert(&folder, &out, &["--view", "stored"]);
+        convert(folder, &out, &["--view", "stored"]);
         is_live(&out, name);
         let param = written::states(&out).remove("param").unwrap_or_default();
         assert_eq!(param.len(), frozen, "{name}");
@@ -85,7 +111,6 @@ fn universal_folders_of_deepspeed() {
     convert(&fixture("ds-z3-universal-fp32"), &out, &["--view", "stored"]);
     is_live(&out, "ds-z3-universal-fp32");
     let run = fixture("z2-llama-bf16-dp2-frozen");
-    let folder = run.join("global_step3_universal");
-    let ended = ucl(&["diff", run.to_str().unwrap(), folder.to_str().unwrap()]);
+    let ended = ucl(&["diff", run.to_str().unwrap(), of_stage_2.to_str().unwrap()]);
     assert_eq!(ended.code, 0, "{}", ended.text());
 }

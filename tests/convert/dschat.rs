@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 use ucl_tests::command::{convert, ucl};
 use ucl_tests::{fixture, written};
@@ -43,6 +44,12 @@ fn a_critic_is_a_model_with_a_value_head() {
     let config: Value =
         serde_json::from_slice(&fs::read(model.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["vocab_size"], 24);
+    // The universal folder carries its spec, and that its view is one of transformers.
+    let again = scratch.path().join("again");
+    convert(&universal, &again, &view);
+    assert_eq!(written::model(&again), names);
+    let config = |folder: &Path| fs::read(folder.join("config.json")).unwrap();
+    assert_eq!(config(&again), config(&model));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod affine;
 mod beside;
 mod blocks;
 mod consolidated;
@@ -16,6 +17,7 @@ mod layers;
 mod lora;
 mod megatron;
 mod padding;
+mod prefixes;
 mod ranks;
 mod same;
 mod stages;

@@ -131,6 +131,58 @@ fn a_gpt_of_either_age() {
     }
 }
 
+/// Before `self_attention` and `encoder` there were `attention` and `transformer`.
+#[test]
+fn the_oldest_names() {
+    for (tp, layers) in [(1, vec![vec![2]]), (2, vec![vec![1, 1]])] {
+        let run = Mlm { names: Names::Oldest, gpt: true, tp, etp: tp, layers, ..Mlm::default() };
+        check(&format!("tp {tp} {:?}", run.layers), &run);
+    }
+}
+
+/// `--rotary-interleaved`: the two rows of a pair are neighbours.
+#[test]
+fn rotary_pairs_of_neighbours() {
+    for names in [Names::Local, Names::Engine, Names::Legacy] {
+        for (tp, layers) in [(1, vec![vec![2]]), (2, vec![vec![1, 1]])] {
+            let run = Mlm { names, interleaved: true, tp, etp: tp, layers, ..Mlm::default() };
+            check(&format!("{names:?} tp {tp} {:?}", run.layers), &run);
+        }
+    }
+    for names in [Names::Local, Names::Engine, Names::Grouped, Names::Gemm] {
+        let run = Mlm { names, interleaved: true, experts: 4, ep: 2, ..Mlm::default() };
+        check(&format!("{names:?} with experts"), &run);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = json!({"rotary_percent": 0.5});
+    let part = Mlm { interleaved: true, args, ..Mlm::default() };
+    part.write(&folder.path().join("run"));
+    let said = refused(folder.path(), &[]);
+    assert!(said.contains("`rotary_interleaved`") && said.contains("`rotary_percent`"), "{said}");
+}
+
+/// Where no argument says whether the head is tied, a copy on the last stage may be one or not.
+#[test]
+fn a_head_of_which_no_argument_says_what_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, out) = (folder.path().join("run"), folder.path().join("out"));
+    let args = json!({"untie_embeddings_and_output_weights": null});
+    let run = Mlm { gpt: true, layers: vec![vec![1, 1]], args, ..Mlm::default() };
+    run.write(&source);
+    let told = convert(&source, &out, &[]);
+    assert!(told.out.contains("`--set tied=1` compares the two"), "{}", told.out);
+    assert!(written::states(&out)["fp32"].contains_key("head"));
+    let out = folder.path().join("tied");
+    let told = convert(&source, &out, &["--set", "tied=1"]);
+    assert!(!told.out.contains("tied=1"), "{}", told.out);
+    assert_eq!(written::states(&out), run.expected());
+    // On one stage nobody keeps a copy.
+    let untied = Mlm { layers: vec![vec![2]], gpt: false, ..run };
+    untied.write(&folder.path().join("one"));
+    let told = convert(&folder.path().join("one"), &folder.path().join("whole"), &[]);
+    assert!(!told.out.contains("tied=1"), "{}", told.out);
+}
+
 #[test]
 fn dense_tensors_of_all_expert_ranks_are_compared() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -148,7 +148,19 @@ fn a_program_as_text_compiles_to_itself() {
         alone.add("text.ucl", &program.to_string());
         let again = compile(&alone, &model);
         pretty_eq(&bare(&program), &bare(&again), &model);
+        let is_of = |program: &Program, view: &str, family: &str| {
+            program.views[view].ancestors.iter().any(|name| name == family)
+        };
         for view in program.views.values().filter(|view| view.lacking.is_empty()) {
+            // Of a view that does not exist here the text keeps the name, for those that extend it.
+            let name = view.name.as_str();
+            if program.views.get("hf").is_some_and(|hf| !hf.lacking.is_empty()) {
+                assert_eq!(
+                    is_of(&program, name, "hf"),
+                    is_of(&again, name, "hf"),
+                    "{model} {name}"
+                );
+            }
             let mut alone = Library::new();
             alone.add("text.ucl", &program.view_text(&view.name).unwrap());
             let again = compile(&alone, &model);

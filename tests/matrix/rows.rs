@@ -151,6 +151,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::run("mlm-gpt-tp1-pp2-bf16-torch-tied").flags(&["--spec", "gpt2"]).to_hf(),
     Row::run("mlm-mixtral-tp1-pp1-ep2-bf16-torch").to_hf(),
     Row::run("mlm-llama-tp2-pp2-bf16-torchdist").names(&["--view", "mcore-local"]).to_hf(),
+    Row::run("mfsdp-llama-w2").flags(&["--set", "v=21"]).names(&["--view", "hf"]).to_hf(),
     Row::ranks("rank-fsdp2-w4"),
     Row::ranks("rank-hsdp-w4"),
     Row::ranks("rank-tp-w4"),

@@ -66,6 +66,13 @@ fn pythia(name: &'static str, [h, n, v, l]: [u64; 4], parameters: u64) -> Publis
     Published { name, model: "gpt-neox", config, with: &[], parameters }
 }
 
+fn bloom(name: &'static str, [h, n, l]: [u64; 3], parameters: u64) -> Published {
+    let config = json!({
+        "model_type": "bloom", "hidden_size": h, "n_head": n, "n_layer": l, "vocab_size": 250_880,
+    });
+    Published { name, model: "bloom", config, with: &[], parameters }
+}
+
 fn gpt2(name: &'static str, [h, n, l]: [u64; 3], parameters: u64) -> Published {
     let config = json!({
         "model_type": "gpt2", "n_embd": h, "n_head": n, "n_layer": l, "n_positions": 1024,
@@ -141,6 +148,8 @@ fn published() -> Vec<Published> {
             with: &["attn.q.bias", "attn.k.bias", "attn.v.bias", "attn.o.bias", "head.bias"],
             parameters: 41_873_153_344,
         },
+        bloom("BLOOM 560m", [1024, 16, 24], 559_214_592),
+        bloom("BLOOM", [14336, 112, 70], 176_247_271_424),
         pythia("Pythia-70M", [512, 8, 50304, 6], 70_426_624),
         pythia("Pythia-160M", [768, 12, 50304, 12], 162_322_944),
         pythia("Pythia-410M", [1024, 16, 50304, 24], 405_334_016),

@@ -53,13 +53,14 @@ fn assert_addresses(folder: &Path) -> u64 {
 #[test]
 fn what_was_made_comes_back() {
     let scratch = TempDir::new().unwrap();
-    let cases: [(&str, &str, &str, &[&str]); 6] = [
+    let cases: [(&str, &str, &str, &[&str]); 7] = [
         ("llama", "deepspeed-pipe", "tp=2,pp=2,dp=3", &[]),
         ("llama", "deepspeed-pipe", "dp=1", &["--dtype", "fp32"]),
         ("llama", "deepspeed", "tp=2,dp=2", &["--tied"]),
         ("llama", "deepspeed", "tp=2,pp=2", &["--tied", "--dtype", "fp16"]),
         ("llama", "hf", "dp=2", &["--with", "attn.q.bias"]),
         ("gpt2", "deepspeed-pipe", "tp=2,dp=2", &["--set", "c=24"]),
+        ("bloom", "deepspeed-pipe-2022", "tp=2,pp=2,dp=3", &[]),
     ];
     for (number, (model, view, mesh, more)) in cases.into_iter().enumerate() {
         let (source, target) =

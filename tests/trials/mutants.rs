@@ -12,28 +12,33 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     // The order of rows in a fused qkv.
     (
         "decoder",
-        "view megatron when checkpoint_version ?? 2 > 1 {  # megatron/legacy; nested dicts are joined with dots\n  dims qkv = k (q|1|1) d",
-        "view megatron when checkpoint_version ?? 2 > 1 {\n  dims qkv = n d | k d | k d",
+        "view megatron when checkpoint_version ?? 2 > 1 and rotary_interleaved = 0 {  # megatron/legacy; nested dicts are joined with dots\n  dims qkv = k (q|1|1) d",
+        "view megatron when checkpoint_version ?? 2 > 1 and rotary_interleaved = 0 {\n  dims qkv = n d | k d | k d",
     ),
     (
         "decoder",
-        "when checkpoint_version < 1 { dims qkv = n d | k d | k d }",
-        "when checkpoint_version < 1 { dims qkv = k (q|1|1) d }",
+        "when checkpoint_version < 1 and rotary_interleaved = 0 { dims qkv = n d | k d | k d }",
+        "when checkpoint_version < 1 and rotary_interleaved = 0 { dims qkv = k (q|1|1) d }",
     ),
     (
         "decoder",
-        "when checkpoint_version = 1 { dims qkv = k d (q|1|1) }",
-        "when checkpoint_version = 1 { dims qkv = k (q|1|1) d }",
+        "when checkpoint_version = 1 and rotary_interleaved = 0 { dims qkv = k d (q|1|1) }",
+        "when checkpoint_version = 1 and rotary_interleaved = 0 { dims qkv = k (q|1|1) d }",
     ),
     (
         "decoder",
-        "view mcore {  # Transformer Engine names\n  dims qkv = k (q|1|1) d",
-        "view mcore {\n  dims qkv = n d | k d | k d",
+        "view mcore when rotary_interleaved = 0 {  # Transformer Engine names\n  dims qkv = k (q|1|1) d",
+        "view mcore when rotary_interleaved = 0 {\n  dims qkv = n d | k d | k d",
     ),
     (
         "decoder",
         "\"self_attention.linear_qkv.{weight,bias}\"            : qkv h   = attn.q | attn.k | attn.v",
         "\"self_attention.linear_qkv.{weight,bias}\"            : qkv h   = attn.q | attn.v | attn.k",
+    ),
+    (
+        "bloom",
+        ": (k (q|1|1) d) h = attn.q | attn.k | attn.v",
+        ": (n d | k d | k d) h = attn.q | attn.k | attn.v",
     ),
     (
         "gpt-neox",

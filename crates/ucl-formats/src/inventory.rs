@@ -47,6 +47,9 @@ pub struct Inventory {
     pub notes: Vec<String>,
     /// Why the optimizer's states can't be read, where the weights can.
     pub unread: Vec<Problem>,
+    /// Files of an optimizer whose states are numbered in the order of the model's modules, which no file
+    /// tells; see [`crate::plain::in_order`].
+    pub unordered: Vec<PathBuf>,
     /// Low-rank pairs beside the model's weights.
     pub adapters: crate::lora::Adapters,
     /// For a universal folder: its manifest's model, view and spec.
@@ -88,6 +91,8 @@ pub enum Framework {
     Megatron,
     /// Megatron-core's sharded files (`torch_dist`): whole tensors under names without layer numbers.
     MegatronDist,
+    /// Megatron-core's FSDP (`fsdp_dtensor`): whole tensors under names with global numbers.
+    MegatronFsdp,
     /// PyTorch's own sharding (FSDP, DCP): names are the model's own.
     TorchDistributed,
     /// A universal folder of ours.

@@ -3,7 +3,11 @@
 use crate::inventory::Problem;
 use crate::torch::{TensorExtent, TorchError, TorchFile, Value};
 use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::path::Path;
+use ucl_tensor::DType;
 
 /// A tensor of a model file.
 #[derive(Clone, Debug)]
@@ -74,6 +78,36 @@ pub(crate) fn bare(name: &str, wrapped: &mut bool) -> String {
     let bare = kept.join(".");
     *wrapped |= bare.len() != name.len();
     bare
+}
+
+/// Where tensors lie, to find those that are second names of one storage.
+pub(crate) struct Storages<K, N>(HashMap<K, N>);
+
+impl<K: Eq + Hash, N> Storages<K, N> {
+    pub(crate) fn new() -> Storages<K, N> {
+        Storages(HashMap::new())
+    }
+
+    /// The earlier name of the same place; the first at a place is remembered. Tensors without elements
+    /// lie anywhere, and have no place.
+    pub(crate) fn original(&mut self, place: Option<K>, name: impl FnOnce() -> N) -> Option<&N> {
+        match self.0.entry(place?) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => {
+                new.insert(name());
+                None
+            }
+        }
+    }
+}
+
+/// Where a tensor lies in its file, and how it is read from there.
+pub(crate) type Place = (u64, Vec<u64>, Vec<i64>, DType);
+
+/// The place of a tensor; `None` if it has no elements.
+pub(crate) fn place(extent: &TensorExtent) -> Option<Place> {
+    let place = (extent.file_offset, extent.shape.clone(), extent.strides.clone(), extent.dtype);
+    (extent.numel > 0).then_some(place)
 }
 
 /// A file that is damaged or no torch file.

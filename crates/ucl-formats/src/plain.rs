@@ -9,12 +9,13 @@ use crate::inventory::{
 };
 use crate::listed::listed;
 use crate::locate::{Content, neither, sniff};
-use crate::named::{unreadable, weights};
+use crate::named::{Storages, place, unreadable, weights};
 use crate::safetensors::read_header;
 use crate::torch::{TorchFile, Value};
 use std::path::Path;
 
 pub use folder::{is_weight_file, survey_folder};
+pub use optimizer::in_order;
 
 /// Reads the header of one file of tensors.
 pub fn survey_file(path: &Path) -> Survey {
@@ -124,18 +125,13 @@ fn read_torch(
             "Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned(),
         );
     }
-    let mut first: indexmap::IndexMap<_, String> = indexmap::IndexMap::new();
+    let mut storages = Storages::new();
     for weight in weights {
         let extent = weight.extent;
-        let place =
-            (extent.file_offset, extent.shape.clone(), extent.strides.clone(), extent.dtype);
-        if extent.numel > 0
-            && let Some(original) = first.get(&place)
-        {
+        if let Some(original) = storages.original(place(&extent), || weight.name.clone()) {
             inventory.aliases.insert(weight.name, original.clone());
             continue;
         }
-        first.insert(place, weight.name.clone());
         let data = Data::Strided { file, offset: extent.file_offset, strides: extent.strides };
         inventory.tensors.push(stored(weight.name, extent.dtype, extent.shape, data));
     }

@@ -11,7 +11,7 @@ pub struct View {
     pub name: String,
     /// The views that it extends, nearest first.
     pub ancestors: Vec<String>,
-    /// It is a candidate only where this holds; not inherited.
+    /// It is a candidate only where this holds; its own, or else that of the nearest ancestor that has one.
     pub when: Option<Cond>,
     /// The equations.
     pub rules: Vec<Rule>,

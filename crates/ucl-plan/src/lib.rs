@@ -31,6 +31,7 @@ mod trial;
 mod universal;
 mod work;
 
+pub use algebra::Addresses;
 pub use bind::Bound;
 pub use document::{document_of, numbers_of};
 pub use explain::Slice;

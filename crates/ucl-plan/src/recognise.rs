@@ -222,21 +222,23 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
         return false;
     }
     let family = |name: &str| view.name == name || view.ancestors.iter().any(|a| a == name);
-    let sharded = family("torch-dist") || family("torch-dist-numbered");
+    let sharded = family("torch-dist") || family("torch-dist-numbered") || family("fsdp-dtensor");
+    // Its names are also those of one rank's file.
+    let numbered = family("torch-dist-numbered") || family("fsdp-dtensor");
     let framework = match inventory.framework {
         Framework::MegatronDeepSpeed => family("deepspeed"),
         Framework::Megatron => {
             (family("megatron") || family("mcore")) && !sharded && !family("deepspeed")
         }
-        Framework::MegatronDist => sharded,
+        Framework::MegatronDist => sharded && !family("fsdp-dtensor"),
+        Framework::MegatronFsdp => family("fsdp-dtensor"),
         Framework::DeepSpeed | Framework::HuggingFace | Framework::TorchDistributed => {
             !family("megatron") && !family("mcore")
         }
-        // Its names are also those of one rank's file.
-        Framework::Files => !family("torch-dist-numbered"),
+        Framework::Files => !numbered,
         Framework::Universal => {
             let made = inventory.universal.as_ref().map_or("", |manifest| &manifest.view);
-            let numbered = family("torch-dist-numbered") && made != view.name;
+            let numbered = numbered && made != view.name;
             !numbered && (made == crate::universal::VIEW) == (view.name == crate::universal::VIEW)
         }
     };

@@ -137,6 +137,7 @@ impl Plan<'_> {
             copy: item.copy,
             place: None,
             states,
+            tied_name: item.tied_name.clone(),
             step: None,
         };
         Ok((held, weights))

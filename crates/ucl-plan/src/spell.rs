@@ -4,7 +4,7 @@ use crate::algebra::Expr;
 use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, interval, unfit_diagnostic};
 use crate::params::{Param, every};
 use crate::target::Item;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use ucl_ir::{Diagnostic, Mesh, Program, Rule, Shard, Template, View};
 
@@ -38,7 +38,8 @@ impl Speller<'_> {
         for (number, rule) in self.view.rules.iter().enumerate() {
             let terms: Vec<usize> =
                 rule.terms.iter().filter_map(|term| self.resolve(term)).collect();
-            if terms.is_empty() || !self.is_here(rule) {
+            let here = self.is_here(rule);
+            if terms.is_empty() || !(here || self.is_repeated(rule)) {
                 continue;
             }
             if terms.len() < rule.terms.len() {
@@ -51,7 +52,10 @@ impl Speller<'_> {
                 );
                 continue;
             }
-            let Some(template) = self.template(number, rule) else { continue };
+            let of_copy = rule.spellings.iter().find(|spelling| !here && spelling.when_tied);
+            let template = of_copy.map(|spelling| &spelling.template);
+            let Some(template) = template.or_else(|| self.template(number, rule)) else { continue };
+            let before = items.len();
             match self.shapes(&composites, rule, &terms) {
                 Ok((axes, shape)) => {
                     let block = blocks.get(&rule.terms[0]).copied().unwrap_or(0);
@@ -67,7 +71,14 @@ impl Speller<'_> {
                 }
                 Err(diagnostic) => wrong.push(diagnostic),
             }
+            for item in &mut items[before..] {
+                item.copy |= !here;
+                item.tied_name = self.tied_name(rule).filter(|name| *name != item.name);
+            }
         }
+        // A stage that repeats the module of a tied head has the head in it once.
+        let mut known: HashSet<String> = HashSet::new();
+        items.retain(|item| !item.copy || known.insert(item.name.clone()));
         if wrong.is_empty() { Ok(items) } else { Err(wrong) }
     }
 
@@ -103,6 +114,22 @@ impl Speller<'_> {
         }
         let (part, ranks) = (self.cuts.part(stage, self.rank), self.cuts.ranks(stage));
         if param.before_each { part == 0 } else { part + 1 == ranks }
+    }
+
+    /// Whether this stage repeats a parameter that lies on another: the last one does of what has a
+    /// name in the tied state, where it keeps a copy of a tied head.
+    fn is_repeated(&self, rule: &Rule) -> bool {
+        let last = self.stage().is_some_and(|stage| {
+            self.cuts.part(stage, self.rank) + 1 == self.cuts.ranks(stage)
+        });
+        let named = rule.spellings.iter().any(|spelling| spelling.when_tied);
+        self.tied && self.copy_tied && last && named
+    }
+
+    /// The name that a parameter has in the tied state alone, where its rule has another one beside it.
+    fn tied_name(&self, rule: &Rule) -> Option<String> {
+        let tied = rule.spellings.iter().find(|spelling| self.tied && spelling.when_tied)?;
+        tied.template.fill(|_| None, |dim| self.sizes.atom(dim))
     }
 
     fn stage(&self) -> Option<&Shard> {
@@ -193,6 +220,7 @@ impl Speller<'_> {
                 values: Vec::new(),
                 order: order(block, loops, &indices, number),
                 copy: self.params[terms[0]].path != rule.terms[0],
+                tied_name: None,
             });
         }
     }

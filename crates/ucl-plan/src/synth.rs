@@ -50,6 +50,7 @@ impl Synth {
                 copy: rank.items[number].copy,
                 place: Some((usize::from(shape.len() < 2), number)),
                 states: states.clone(),
+                tied_name: rank.items[number].tied_name.clone(),
                 step: None,
             });
             Rank { at: rank.at.clone(), tensors: tensors.collect(), ..Rank::default() }

@@ -66,6 +66,8 @@ pub(crate) struct Item {
     pub(crate) order: Vec<u64>,
     /// Whether it repeats another parameter under a name of its own: a tied head.
     pub(crate) copy: bool,
+    /// Another name of it, that it has in the tied state alone.
+    pub(crate) tied_name: Option<String>,
 }
 
 /// All tensors of the target.
@@ -191,6 +193,7 @@ pub(crate) fn universal(bound: &Bound<'_>) -> Vec<Item> {
                 values: Vec::new(),
                 order: [&[block], &indices[..], &[number as u64]].concat(),
                 copy: false,
+                tied_name: None,
             });
         }
     }

@@ -104,9 +104,11 @@ impl Run {
             });
             let attributes = attributes.collect();
             entries.push(("args", pt.pickle.namespace(attributes)));
-            entries.push(("universal_checkpoint_info", pt.json(&self.info)));
             entries.push(("checkpoint_version", pt.json(&json!(3.0))));
             entries.push(("iteration", pt.json(&json!(self.step))));
+        }
+        if !self.info.is_null() {
+            entries.push(("universal_checkpoint_info", pt.json(&self.info)));
         }
         let root = pt.dict(entries);
         pt.save(root, path);

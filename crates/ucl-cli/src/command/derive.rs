@@ -8,7 +8,7 @@ use serde_json::json;
 use ucl_formats::survey;
 
 pub(super) fn run(args: &DeriveArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let survey = survey(&args.checkpoint);
+    let mut survey = survey(&args.checkpoint);
     if !survey.problems.is_empty() {
         return Err(Failure::from(survey.problems.as_slice()).into());
     }
@@ -21,8 +21,11 @@ pub(super) fn run(args: &DeriveArgs, session: &mut Session<'_, '_>) -> Result<An
             "DeepSpeed's AutoTP and Megatron-DeepSpeed write one; `ucl inspect` shows which spec fits other checkpoints",
         ));
     };
-    let derived = derive::derive(&survey.inventory, info)
+    let info = info.clone();
+    let laid = derive::lay(&mut survey.inventory);
+    let mut derived = derive::derive(&survey.inventory, &info)
         .map_err(|wrong| Failure::in_specs(wrong, Vec::new()))?;
+    derived.notes.extend(laid);
     session.say(&derived.text)?;
     for note in &derived.notes {
         session.remark(&format!("note: {}", crate::show::name(note)))?;

@@ -159,7 +159,8 @@ fn framework(inventory: &Inventory) -> String {
         ucl_formats::inventory::Framework::DeepSpeed => "DeepSpeed",
         ucl_formats::inventory::Framework::MegatronDeepSpeed => "Megatron-DeepSpeed",
         ucl_formats::inventory::Framework::Megatron => "Megatron-LM",
-        ucl_formats::inventory::Framework::MegatronDist => "Megatron-core",
+        ucl_formats::inventory::Framework::MegatronDist
+        | ucl_formats::inventory::Framework::MegatronFsdp => "Megatron-core",
         ucl_formats::inventory::Framework::TorchDistributed => "torch.distributed",
         ucl_formats::inventory::Framework::Universal => "universal",
         ucl_formats::inventory::Framework::HuggingFace => "Hugging Face",

@@ -30,13 +30,6 @@ pub(super) fn run(args: &SynthArgs, session: &mut Session<'_, '_>) -> Result<Ans
     let cut = [("pp", mesh["pp"]), ("tp", mesh["tp"])];
     let cut: Mesh = cut.into_iter().map(|(axis, size)| (axis.to_owned(), size)).collect();
     let shards = shard(&program, &view.name, &set, &cut, tied).map_err(wrong)?;
-    let layer_files = are_numbered(&shards);
-    if layer_files && tied {
-        return Err(refuse(
-            format!("this version cannot write a tied head in the layer files of `{}`", view.name),
-            "leave --tied out, or take the view `deepspeed`",
-        ));
-    }
     let elements = elements(&shards);
     let dims = shards.dims.clone();
     let megatron = [&view.name].into_iter().chain(&view.ancestors).any(|name| name == "deepspeed");
@@ -203,12 +196,6 @@ fn megatron_args(
         args.insert("padded_vocab_size".to_owned(), Value::from(*padded));
     }
     args
-}
-
-/// Whether all names begin with the number of a pipeline layer.
-fn are_numbered(shards: &Shards) -> bool {
-    let mut names = shards.ranks.iter().flat_map(|rank| &rank.tensors).map(|(name, _)| name);
-    names.all(|name| name.split_once('.').is_some_and(|(layer, _)| layer.parse::<u64>().is_ok()))
 }
 
 fn elements(shards: &Shards) -> u64 {

@@ -3,9 +3,44 @@
 use super::cut::{Cut, Merge, Ranks, product};
 use super::info::sizes;
 use serde_json::Value;
+use ucl_plan::Addresses;
 
 /// No rank's part of a tensor is made of more blocks.
-const MOST_PIECES: usize = 1 << 12;
+const MOST_PIECES: usize = 1 << 16;
+
+/// How a whole tensor lies on the tensor ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Map {
+    /// The shape of the whole.
+    pub(super) logical: Vec<u64>,
+    /// What each rank holds.
+    pub(super) parts: Vec<Part>,
+}
+
+/// What one rank holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// How many elements.
+    pub(super) held: u64,
+    pub(super) views: Vec<View>,
+}
+
+/// A strided block of the whole tensor and its place in a rank's part, in elements of the row-major orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) source: u64,
+    pub(super) dest: u64,
+    /// Outermost first; none counts to 1.
+    pub(super) steps: Vec<Step>,
+}
+
+/// So many indices, and the elements from one to the next in the whole and in the part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) count: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
 
 /// A block as runs: `count` times a step in the whole and in the part, the runs of `len` in both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +61,30 @@ struct Interval {
     dest: u64,
 }
 
-/// What a map says, if that is a cut along one dim.
-pub(super) fn cut(map: &Value, tensor: &Ranks<'_>) -> Result<Merge, String> {
+/// What a map says.
+pub(super) fn merge(map: &Value, tensor: &Ranks<'_>) -> Result<Merge, String> {
+    let map = read(map, tensor)?;
+    Ok(match cut(&map, tensor) {
+        Some(merge) => merge,
+        None => Merge::Laid(map),
+    })
+}
+
+/// Reads a map and holds it against the files.
+fn read(map: &Value, tensor: &Ranks<'_>) -> Result<Map, String> {
     let unread = || "its affine map can't be read".to_owned();
     let logical = map.get("logical_shape").and_then(sizes).ok_or_else(unread)?;
     let ranks = map.get("ranks").and_then(Value::as_object).ok_or_else(unread)?;
-    let elements = product(&logical).ok_or_else(unread)?;
-    let mut blocks: Vec<Vec<Block>> = Vec::new();
+    let elements = product(&logical).filter(|all| i64::try_from(*all).is_ok());
+    let elements = elements.ok_or_else(unread)?;
+    if ranks.len() != tensor.shapes.len() {
+        return Err(format!(
+            "its affine map is for {} tensor ranks, there are {}",
+            ranks.len(),
+            tensor.shapes.len()
+        ));
+    }
+    let mut parts = Vec::new();
     for (rank, shape) in tensor.shapes.iter().enumerate() {
         let entry = ranks.get(&rank.to_string());
         let entry = entry.ok_or_else(|| format!("its affine map has nothing for tp={rank}"))?;
@@ -47,43 +99,50 @@ pub(super) fn cut(map: &Value, tensor: &Ranks<'_>) -> Result<Merge, String> {
         if pieces.len() > MOST_PIECES {
             return Err(format!("its affine map has {} pieces for tp={rank}", pieces.len()));
         }
-        let read = pieces.iter().map(|piece| block(piece, elements, held));
-        let read: Vec<Block> = read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        let total = read.iter().try_fold(0_u64, |sum, block| sum.checked_add(block.elements()?));
+        let views = pieces.iter().map(|piece| view(piece, elements, held));
+        let views: Vec<View> =
+            views.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let total = views.iter().try_fold(0_u64, |sum, view| sum.checked_add(view.elements()?));
         if total != Some(held) {
             return Err(format!(
                 "the pieces of its affine map are not the {held} elements that tp={rank} holds"
             ));
         }
-        blocks.push(read);
+        let mut places = Addresses::default();
+        for view in &views {
+            places.claim(view.dest, view.steps.iter().map(|step| (step.count, step.to)));
+        }
+        if !places.cover(held) {
+            return Err(format!(
+                "its affine map has two pieces for one place of tp={rank}, and none for another"
+            ));
+        }
+        parts.push(Part { held, views });
     }
-    if ranks.len() != tensor.shapes.len() {
-        return Err(format!(
-            "its affine map is for {} tensor ranks, there are {}",
-            ranks.len(),
-            tensor.shapes.len()
-        ));
-    }
+    Ok(Map { logical, parts })
+}
+
+/// What a map says, if that is a cut along one dim.
+fn cut(map: &Map, tensor: &Ranks<'_>) -> Option<Merge> {
+    let Map { logical, parts } = map;
+    let elements = product(logical)?;
+    let blocks: Vec<Vec<Block>> =
+        parts.iter().map(|part| part.views.iter().map(View::block).collect()).collect();
     let whole = |rank: &Vec<Block>| matches!(&rank[..], [one] if one.is_run() && one.source == 0 && one.dest == 0 && one.len == elements);
-    if elements == 0
-        || tensor.shapes.iter().all(|shape| *shape == logical) && blocks.iter().all(whole)
+    if tensor.shapes.iter().all(|shape| shape == logical)
+        && (elements == 0 || blocks.iter().all(whole))
     {
-        return Ok(Merge::Replicated);
+        return Some(Merge::Replicated);
     }
-    let axes = 0..logical.len();
     // A cut of an outer dim of size 1 reads as one of the dim inside; the shapes decide.
-    let found = axes.filter(|axis| fits(&logical, *axis, tensor)).find_map(|axis| {
-        let parts = along(&blocks, &logical, axis, tensor)?;
+    (0..logical.len()).filter(|axis| fits(logical, *axis, tensor)).find_map(|axis| {
+        let parts = along(&blocks, logical, axis, tensor)?;
         Some(Merge::Cut(whole_parts(axis, parts)))
-    });
-    found.ok_or_else(|| {
-        "its affine map is no cut along one dim, in the order of the ranks, and a spec has no form for it"
-            .to_owned()
     })
 }
 
-/// A block of a map; `None` if it is empty. What overlaps or leaves the tensor is refused.
-fn block(piece: &Value, elements: u64, held: u64) -> Result<Option<Block>, String> {
+/// A piece of a map; `None` if it is empty. What leaves the tensor is refused.
+fn view(piece: &Value, elements: u64, held: u64) -> Result<Option<View>, String> {
     let unread = || "a piece of its affine map can't be read".to_owned();
     if piece.get("scale").is_some_and(|scale| !scale.is_null() && scale.as_f64() != Some(1.0)) {
         return Err(
@@ -111,26 +170,74 @@ fn block(piece: &Value, elements: u64, held: u64) -> Result<Option<Block>, Strin
     {
         return Err("a piece of its affine map leaves the tensor".to_owned());
     }
-    let mut block = Block { source, dest, loops: Vec::new(), len: 1 };
-    for ((count, from), to) in shape.iter().zip(&from).zip(&to).rev().filter(|one| *one.0.0 > 1) {
-        match block.loops.first_mut() {
-            None if *from == block.len && *to == block.len => block.len *= count,
-            Some((inner, step, by)) if *from == *step * *inner && *to == *by * *inner => {
-                *inner *= count;
-            }
-            _ => block.loops.insert(0, (*count, *from, *to)),
-        }
+    let steps = shape.iter().zip(from.iter().zip(&to));
+    let steps = steps.map(|(count, (from, to))| Step { count: *count, from: *from, to: *to });
+    Ok(Some(View { source, dest, steps: steps.filter(|step| step.count > 1).collect() }))
+}
+
+impl View {
+    /// How many elements it has.
+    pub(super) fn elements(&self) -> Option<u64> {
+        self.steps.iter().try_fold(1_u64, |product, step| product.checked_mul(step.count))
     }
-    Ok(Some(block))
+
+    /// The same as runs.
+    fn block(&self) -> Block {
+        let View { source, dest, .. } = *self;
+        let mut block = Block { source, dest, loops: Vec::new(), len: 1 };
+        for Step { count, from, to } in self.steps.iter().rev() {
+            match block.loops.first_mut() {
+                None if *from == block.len && *to == block.len => block.len *= count,
+                Some((inner, step, by)) if *from == *step * *inner && *to == *by * *inner => {
+                    *inner *= count;
+                }
+                _ => block.loops.insert(0, (*count, *from, *to)),
+            }
+        }
+        block
+    }
+}
+
+impl Map {
+    /// A cut of one dim as a map; `shape` is what a rank holds but for that dim.
+    pub(super) fn of(cut: &Cut, shape: &[u64]) -> Option<Map> {
+        let (before, after) = (product(&shape[..cut.axis])?, product(shape.get(cut.axis + 1..)?)?);
+        let inner = after.checked_mul(cut.inner)?;
+        let sum = |widths: &[u64]| widths.iter().try_fold(0_u64, |sum, one| sum.checked_add(*one));
+        let wholes: Vec<u64> = cut.parts.iter().map(|part| sum(part)).collect::<Option<_>>()?;
+        let whole = sum(&wholes)?;
+        let mut logical = shape.to_vec();
+        logical[cut.axis] = whole.checked_mul(cut.outer)?.checked_mul(cut.inner)?;
+        let elements = product(&logical).filter(|all| i64::try_from(*all).is_ok())?;
+        let ranks = cut.parts.first()?.len();
+        let mut parts = Vec::new();
+        for rank in 0..ranks {
+            let mut views = Vec::new();
+            let own: Vec<u64> = cut.parts.iter().map(|part| part[rank]).collect();
+            let width = sum(&own)?;
+            for (number, part) in cut.parts.iter().enumerate().filter(|(_, part)| part[rank] > 0) {
+                let source = sum(&wholes[..number])? + sum(&part[..rank])?;
+                let steps = [
+                    (before, elements / before, cut.outer * width * inner),
+                    (cut.outer, whole * inner, width * inner),
+                    (part[rank] * inner, 1, 1),
+                ];
+                let steps = steps.map(|(count, from, to)| Step { count, from, to });
+                views.push(View {
+                    source: source * inner,
+                    dest: sum(&own[..number])? * inner,
+                    steps: steps.into_iter().filter(|step| step.count > 1).collect(),
+                });
+            }
+            parts.push(Part { held: before * cut.outer * width * inner, views });
+        }
+        Some(Map { logical, parts })
+    }
 }
 
 impl Block {
     fn is_run(&self) -> bool {
         self.loops.is_empty()
-    }
-
-    fn elements(&self) -> Option<u64> {
-        self.loops.iter().try_fold(self.len, |product, one| product.checked_mul(one.0))
     }
 }
 

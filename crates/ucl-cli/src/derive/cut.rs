@@ -1,6 +1,6 @@
 //! How the parts of one tensor on all tensor ranks fit together.
 
-use super::affine;
+use super::affine::{self, Map};
 use super::info::{Info, Parts, SubParams};
 use super::pattern::Patterns;
 
@@ -13,6 +13,8 @@ pub(super) enum Merge {
     Average,
     /// A part.
     Cut(Cut),
+    /// Boxes of it; a spec has no form for that.
+    Laid(Map),
 }
 
 /// A stored dim that is cut: `outer` times, one behind the other, the parts, each number of which is
@@ -30,6 +32,8 @@ pub(super) struct Cut {
 pub(super) struct Ranks<'a> {
     pub(super) name: &'a str,
     pub(super) shapes: &'a [Vec<u64>],
+    /// Whether it was put together already, so that there is one shape.
+    pub(super) laid: bool,
 }
 
 /// What was decided for a tensor.
@@ -91,9 +95,11 @@ pub(super) fn decide(info: &Info, tensor: &Ranks<'_>, used: &mut Used) -> Result
     }
     let listed = affine.or(replicated).or(average).or(halves).or(rows).or(vocabulary).is_some()
         || sub.is_some();
-    let merge = if let Some(number) = affine {
+    let merge = if tensor.laid {
+        Merge::Replicated
+    } else if let Some(number) = affine {
         let map = info.maps.get(number).ok_or("its affine map is missing")?;
-        affine::cut(map, tensor)?
+        affine::merge(map, tensor)?
     } else if replicated.is_some() {
         same_shapes(tensor)?;
         Merge::Replicated

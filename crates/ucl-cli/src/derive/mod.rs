@@ -5,13 +5,17 @@ mod affine;
 mod cut;
 mod info;
 mod pattern;
+mod same;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tiles;
+mod whole;
 
 use cut::{Ranks, Used, decide};
 use indexmap::IndexMap;
 use info::Info;
+use same::{Same, same};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use text::Tensor;
@@ -19,6 +23,7 @@ use ucl_formats::Inventory;
 use ucl_formats::inventory::Role;
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::Library;
+pub(crate) use whole::lay;
 
 /// The document of a checkpoint that describes itself.
 const INFO: &str = "universal_checkpoint_info";
@@ -41,6 +46,11 @@ pub(crate) fn describes_itself(inventory: &Inventory) -> Option<&Map<String, Val
     inventory.documents.get(INFO)
 }
 
+/// Whether tensors were put together as the checkpoint says.
+pub(crate) fn is_laid(inventory: &Inventory) -> bool {
+    describes_itself(inventory).is_some() && !whole::laid(inventory).is_empty()
+}
+
 /// Writes and compiles the spec of a checkpoint that describes itself.
 ///
 /// # Errors
@@ -53,17 +63,24 @@ pub(crate) fn derive(
     let (tensors, mut wrong) = tensors(inventory);
     let stages = inventory.mesh.get("pp").copied().unwrap_or(1);
     let mut used = Used::default();
-    let mut unlisted = Vec::new();
-    let mut decided = Vec::new();
+    let mut unlisted: Vec<(usize, bool)> = Vec::new();
+    let mut decided: Vec<Tensor> = Vec::new();
+    let laid = whole::laid(inventory);
     for (name, (shapes, role)) in &tensors {
-        match decide(&info, &Ranks { name, shapes }, &mut used) {
+        let laid = laid.contains(name.as_str());
+        match decide(&info, &Ranks { name, shapes, laid }, &mut used) {
+            Ok(found) if whole::is_meant(&found) => {
+                let why = whole::why_not(inventory, name, shapes, found);
+                wrong.push(format!("{name:?}: {why}"));
+            }
             Ok(mut found) => {
                 let cut = matches!(found.merge, cut::Merge::Cut(_));
                 // The engine keeps buffers whole, and its converter takes any rank's.
                 if *role == Role::Buffer && !found.listed && cut {
                     found.merge = cut::Merge::Replicated;
                 } else if !found.listed && cut {
-                    unlisted.push(name.as_str());
+                    let alike = shapes.windows(2).all(|two| two[0] == two[1]);
+                    unlisted.push((decided.len(), alike));
                 }
                 let shape = shapes.first().cloned().unwrap_or_default();
                 let (merge, rows) = (found.merge, found.rows);
@@ -77,6 +94,7 @@ pub(crate) fn derive(
     if !wrong.is_empty() {
         return Err(told(&wrong, help));
     }
+    let unlisted = Unlisted::told(inventory, &mut decided, &unlisted);
     let text = text::spec(&decided).map_err(|wrong| told(&wrong, help))?;
     let text = ucl_parser::format(&text)?;
     let mut library = Library::new();
@@ -102,9 +120,10 @@ fn tensors(inventory: &Inventory) -> (IndexMap<String, (Vec<Vec<u64>>, Role)>, V
             ));
         }
     }
+    let laid = whole::laid(inventory);
     let mut out = IndexMap::new();
     for (name, (shapes, role)) in found {
-        let all = shapes.keys().copied().eq(0..ranks);
+        let all = laid.contains(name) || shapes.keys().copied().eq(0..ranks);
         if !all {
             let held: Vec<String> = shapes.keys().map(u64::to_string).collect();
             wrong.push(format!(
@@ -119,18 +138,59 @@ fn tensors(inventory: &Inventory) -> (IndexMap<String, (Vec<Vec<u64>>, Role)>, V
     (out, wrong)
 }
 
+/// Parameters that no category has.
+#[derive(Default)]
+struct Unlisted {
+    parts: Vec<String>,
+    copies: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Unlisted {
+    /// Tells copies from parts, by what the files hold; copies are no longer cut.
+    fn told(inventory: &Inventory, decided: &mut [Tensor], which: &[(usize, bool)]) -> Unlisted {
+        let mut told = Unlisted::default();
+        let names: Vec<&str> =
+            which.iter().map(|(number, _)| decided[*number].name.as_str()).collect();
+        let found = same(inventory, &names);
+        for ((number, alike), same) in which.iter().zip(found) {
+            let tensor = &mut decided[*number];
+            let name = format!("{:?}", tensor.name);
+            match same {
+                Same::Copies if *alike => {
+                    tensor.merge = cut::Merge::Replicated;
+                    told.copies.push(name);
+                }
+                Same::Unknown if *alike => told.unknown.push(name),
+                _ => told.parts.push(name),
+            }
+        }
+        told
+    }
+}
+
 /// What was assumed, and what was of no use.
-fn notes(info: &Info, used: &Used, unlisted: &[&str]) -> Vec<String> {
+fn notes(info: &Info, used: &Used, unlisted: &Unlisted) -> Vec<String> {
     let mut notes = vec![
         "how tensor ranks fit together is what the checkpoint says itself (`universal_checkpoint_info`); `ucl derive` writes it as a spec"
             .to_owned(),
     ];
-    if let Some(first) = unlisted.first() {
-        notes.push(format!(
-            "{} are in no category of it, such as {first:?}: their parts are joined along dim 0, as DeepSpeed does. If all ranks hold the same of one, mend its line in what `ucl derive` writes",
-            crate::show::count(unlisted.len() as u64, "parameter")
-        ));
-    }
+    let joined = "their parts are joined along dim 0, as DeepSpeed does";
+    let mut tell = |names: &[String], what: &str| {
+        if !names.is_empty() {
+            let count = crate::show::count(names.len() as u64, "parameter");
+            notes.push(format!("{count} in no category of it, {}: {what}", listed(names)));
+        }
+    };
+    tell(&unlisted.parts, joined);
+    tell(
+        &unlisted.copies,
+        "all ranks hold the same, so they are copies, which are compared; DeepSpeed would join them along dim 0",
+    );
+    let unknown = format!(
+        "all ranks hold one number everywhere, in parts or in copies; {joined}. If they are copies, mend their lines in what `ucl derive` writes"
+    );
+    tell(&unlisted.unknown, &unknown);
     let categories = [
         ("vocabulary_parameter_patterns", &info.vocabulary),
         ("tp_replicated_parameter_patterns", &info.replicated),

@@ -361,6 +361,12 @@ impl Writer {
     }
 }
 
+/// Whether a spec has a form for a cut of a tensor with so many true rows, if it has padding.
+pub(super) fn holds(cut: &Cut, rows: Option<u64>) -> bool {
+    let padded = rows.is_some() && cut.axis == 0;
+    cut.parts.iter().all(|widths| unit(widths).is_some_and(|unit| unit == 1 || !padded))
+}
+
 /// How many elements of a cut stay together: 1 where the ranks have the same or the first ones one more.
 fn unit(widths: &[u64]) -> Option<u64> {
     let sum: u64 = widths.iter().sum();

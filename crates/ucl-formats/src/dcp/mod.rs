@@ -5,7 +5,6 @@
 //! [`grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
 //! wrote it, [`tree`] and [`states`] or [`megatron`].
 
-mod flat;
 mod folder;
 mod grid;
 mod huggingface;
@@ -62,6 +61,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
         let plural = if files == 1 { "" } else { "s" };
         inventory.kind = format!("PyTorch DCP, {files} file{plural}");
+        megatron::fsdp(&folder, &mut inventory, &mut problems);
         parts::around(root, &roots, &mut inventory);
     }
     Survey { inventory, problems }

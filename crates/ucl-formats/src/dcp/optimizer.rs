@@ -4,6 +4,7 @@ use super::folder::Sharded;
 use super::tree::{Part, Tree};
 use crate::inventory::{Group, Optimizer, Problem, SourceFile};
 use crate::named::bare;
+use crate::ranks::usual;
 use crate::torch::json;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -33,9 +34,15 @@ impl Groups {
         self.scalars.entry(param.to_owned()).or_default().insert(state.to_owned(), value);
     }
 
-    /// Takes in all that the group of a parameter has.
-    fn of_param(&mut self, param: &str, value: Json) {
-        let Json::Object(hyper) = value else { return };
+    /// Takes in what the group of a parameter has: all of it, or a value under a key.
+    fn of_param(&mut self, name: &str, value: Json) {
+        let (param, hyper) = match value {
+            Json::Object(hyper) => (name, hyper),
+            value => {
+                let (param, key) = name.rsplit_once('.').unwrap_or((name, ""));
+                (param, std::iter::once((key.to_owned(), value)).collect())
+            }
+        };
         self.by_param.entry(bare(param, &mut false)).or_default().extend(hyper);
     }
 
@@ -91,10 +98,14 @@ impl Groups {
                 ..Group::default()
             });
         }
-        for (param, hyper) in self.by_param {
-            match groups.iter_mut().find(|group| group.hyper == hyper) {
+        for (param, mut hyper) in self.by_param {
+            // Fused optimizers count their steps once for a group.
+            let step = hyper.shift_remove(STEP);
+            match groups.iter_mut().find(|group| group.hyper == hyper && group.step == step) {
                 Some(group) => group.params.push(param),
-                None => groups.push(Group { hyper, params: vec![param], ..Group::default() }),
+                None => {
+                    groups.push(Group { hyper, step, params: vec![param], ..Group::default() });
+                }
             }
         }
         if groups.is_empty() && !scalars.is_empty() {
@@ -119,16 +130,13 @@ fn numbers_of(group: &mut Group, scalars: &IndexMap<String, IndexMap<String, Jso
     let mut steps = IndexMap::new();
     let mut hyper = Vec::new();
     for (state, values) in by_state {
-        let times = |value: &Json| values.iter().filter(|(_, other)| *other == value).count();
-        let Some((_, usual)) = values.iter().rev().max_by_key(|(_, value)| times(value)) else {
-            continue;
-        };
-        let differ = values.iter().filter(|(_, value)| value != usual);
+        let Some(usual) = usual(values.iter().map(|(_, value)| *value)) else { continue };
+        let differ = values.iter().filter(|(_, value)| *value != usual);
         if state == STEP {
             steps.extend(differ.map(|(param, value)| ((*param).to_owned(), (*value).clone())));
-            group.step = Some((*usual).clone());
+            group.step = Some(usual.clone());
         } else {
-            hyper.push((format!("state.{state}"), (*usual).clone()));
+            hyper.push((format!("state.{state}"), usual.clone()));
             hyper.extend(
                 differ.map(|(param, value)| (format!("state.{param}.{state}"), (*value).clone())),
             );

@@ -3,7 +3,7 @@
 use super::Rank;
 use super::shard::Shard;
 use crate::inventory::{Group, Optimizer, Problem};
-use crate::ranks::{MIXED, Opened, name_of};
+use crate::ranks::{MIXED, Opened, name_of, usual};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
 use std::path::Path;
@@ -108,12 +108,9 @@ fn scalars(shards: &Shards, buffer: usize, problems: &mut Vec<Problem>) -> Index
     }
     let mut scalars = IndexMap::new();
     for (name, held) in by_name {
-        let times = |value: &Json| held.iter().filter(|(_, other)| *other == value).count();
-        // The first of the most frequent: `max_by_key` would take the last.
-        let Some((witness, usual)) = held.iter().rev().max_by_key(|(_, value)| times(value)) else {
-            continue;
-        };
-        for (path, value) in held.iter().filter(|(_, value)| value != usual) {
+        let Some(usual) = usual(held.iter().map(|(_, value)| *value)) else { continue };
+        let Some((witness, _)) = held.iter().find(|(_, value)| *value == usual) else { continue };
+        for (path, value) in held.iter().filter(|(_, value)| *value != usual) {
             problems.push(
                 Problem::new(
                     *path,
@@ -126,7 +123,7 @@ fn scalars(shards: &Shards, buffer: usize, problems: &mut Vec<Problem>) -> Index
                 .help(MIXED),
             );
         }
-        scalars.insert(name.to_owned(), (*usual).clone());
+        scalars.insert(name.to_owned(), usual.clone());
     }
     scalars
 }

@@ -6,7 +6,7 @@ use super::laid::{Laid, Param};
 use super::mesh::Degrees;
 use super::model::ModelFile;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
-use crate::named::Weight;
+use crate::named::{Storages, Weight, place as place_of};
 use crate::ranks::Opened;
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,7 +27,7 @@ pub(super) fn collect(
     let params = laid.iter().flat_map(|group| &group.params);
     let trained = params.map(|param| (param.name.as_str(), param.shape.as_slice()));
     let known = Known::new(models.iter().map(|(_, model)| &model.content), trained);
-    let mut stored = HashSet::new();
+    let mut stored = Places::new();
     for ((mp, _), model) in models {
         let held = Held { file: model.file, at: degrees.at(*mp) };
         let mut weights = model.content.weights.clone();
@@ -82,6 +82,9 @@ pub(super) struct Read<'a> {
 /// Stage and tensor rank, where a tensor has them.
 type Place = (Option<u64>, Option<u64>);
 
+/// Where the copies of a tensor lie that are stored.
+pub(super) type Places = HashMap<(String, Place), Vec<(FileId, u64)>>;
+
 fn place(at: &Mesh) -> Place {
     (at.get("pp").copied(), at.get("tp").copied())
 }
@@ -129,24 +132,36 @@ impl<'a> Known<'a> {
     }
 
     /// Stores the tensors of one file, each under one name.
+    ///
+    /// What has a second name may lie in several files: the layers of a pipeline that are tied. Each copy
+    /// is stored, so that they are compared.
     pub(super) fn store(
         &self,
         weights: Vec<Weight>,
         held: &Held,
-        stored: &mut HashSet<(String, Place)>,
+        stored: &mut Places,
         inventory: &mut Inventory,
     ) {
         let names = self.names(&weights);
         for weight in weights {
             let name = names.get(&weight.name).unwrap_or(&weight.name).clone();
+            let copies = stored.entry((name.clone(), place(&held.at))).or_default();
+            let here = (held.file, weight.extent.file_offset);
+            let apart = weight.extent.numel > 0 && !copies.contains(&here);
+            let copied = name != weight.name && apart;
             if name != weight.name {
                 inventory.aliases.insert(weight.name, name.clone());
             }
-            if stored.insert((name.clone(), place(&held.at))) {
+            if copies.is_empty() || copied {
+                let mut at = held.at.clone();
+                if !copies.is_empty() {
+                    at.insert("replica".to_owned(), copies.len() as u64);
+                }
+                copies.push(here);
                 inventory.tensors.push(Stored {
                     state: PARAM.to_owned(),
                     dtype: weight.extent.dtype,
-                    at: held.at.clone(),
+                    at,
                     role: self.role(&name),
                     data: Data::Strided {
                         file: held.file,
@@ -163,13 +178,12 @@ impl<'a> Known<'a> {
     /// For every alias among the tensors of a file, the name that it goes by: the one that the
     /// optimizer knows, else the recorded original, else the first.
     fn names(&self, weights: &[Weight]) -> HashMap<String, String> {
-        let mut places: IndexMap<_, Vec<&str>> = IndexMap::new();
-        for (index, weight) in weights.iter().enumerate() {
-            let extent = &weight.extent;
-            // Tensors without elements lie anywhere.
-            let unique = if extent.numel == 0 { index } else { usize::MAX };
-            let place = (extent.file_offset, &extent.shape, &extent.strides, extent.dtype, unique);
-            places.entry(place).or_default().push(&weight.name);
+        let mut storages = Storages::new();
+        let mut places: IndexMap<&str, Vec<&str>> = IndexMap::new();
+        for weight in weights {
+            let name = weight.name.as_str();
+            let first = storages.original(place_of(&weight.extent), || name).copied();
+            places.entry(first.unwrap_or(name)).or_default().push(name);
         }
         let mut names = HashMap::new();
         for together in places.values() {

@@ -2,7 +2,7 @@
 
 use super::is_flat;
 use crate::inventory::Problem;
-use crate::named::bare;
+use crate::named::{Storages, bare};
 use crate::optimizer::{Saved, is_optimizer};
 use crate::sharded::{Held, held, is_tensor};
 use crate::torch::{TorchFile, Value};
@@ -56,7 +56,7 @@ pub(super) fn read(file: &TorchFile, problems: &mut Vec<Problem>) -> RankFile {
 }
 
 fn weights(file: &TorchFile, root: Value<'_>, out: &mut RankFile, problems: &mut Vec<Problem>) {
-    let mut places = IndexMap::new();
+    let mut storages = Storages::new();
     for (key, value) in root.pairs().into_iter().flatten() {
         let Some(key) = key.as_str() else {
             out.others.push("a key that is no name".to_owned());
@@ -86,14 +86,11 @@ fn weights(file: &TorchFile, root: Value<'_>, out: &mut RankFile, problems: &mut
             .into_iter()
             .map(|(at, one)| (at, one.file_offset, one.shape, one.strides))
             .collect();
-        let place = (held.shape.clone(), held.dtype, place);
-        if !place.2.is_empty()
-            && let Some(original) = places.get(&place)
-        {
-            out.aliases.insert(name, String::clone(original));
+        let place = (!place.is_empty()).then(|| (held.shape.clone(), held.dtype, place));
+        if let Some(original) = storages.original(place, || name.clone()) {
+            out.aliases.insert(name, original.clone());
             continue;
         }
-        places.insert(place, name.clone());
         if out.weights.insert(name.clone(), held).is_some() {
             let message =
                 format!("two tensors are called `{name}` once wrapper prefixes are taken off");

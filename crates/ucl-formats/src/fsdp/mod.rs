@@ -8,7 +8,7 @@ mod series;
 
 use crate::inventory::{Carried, Framework, Inventory, Problem, Role, Survey};
 use crate::listed::listed;
-use crate::optimizer::{Model, Saved, copies, merge};
+use crate::optimizer::{Model, Order, Saved, copies, merge};
 use crate::ranks::{Opened, agreed, count, open_all};
 use crate::sharded::gather;
 use file::{RankFile, read};
@@ -82,7 +82,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
         .collect();
     // What is missing among the files was said, and explains what is missing in a tensor.
     if !saved.is_empty() && problems.is_empty() {
-        let model = Model { shapes: &shapes, ordered: true };
+        let model = Model { shapes: &shapes, order: Some(Order::Files) };
         merge(&saved, &model, &mut inventory, &mut problems);
     }
     rest(&ranks, &mut inventory);

@@ -4,6 +4,7 @@ use super::names::{Half, Named, bare, is_half, named};
 use super::{Adapters, Convention, Pair, config};
 use crate::inventory::{Inventory, Problem, Survey};
 use crate::listed::listed;
+use crate::rename::rename;
 use indexmap::{IndexMap, IndexSet};
 use std::path::Path;
 
@@ -33,7 +34,7 @@ pub(crate) fn set_apart(beside: Option<&Path>, survey: &mut Survey) {
         survey.problems.push(Problem::new(&inventory.root, message));
         return;
     }
-    rename(inventory, &new);
+    unwrap(inventory, &new);
     if let Some(path) = beside {
         match config::read(path) {
             Ok(config) => {
@@ -129,28 +130,12 @@ fn pair(module: &str, halves: &[(Half, &str)]) -> Result<Pair, String> {
     })
 }
 
-/// Gives tensors other names, and all that speaks of them.
-fn rename(inventory: &mut Inventory, new: &IndexMap<String, String>) {
+/// Takes PEFT's wrappers off.
+fn unwrap(inventory: &mut Inventory, new: &IndexMap<String, String>) {
     if new.iter().all(|(old, new)| old == new) {
         return;
     }
-    let fresh = |name: &str| new.get(name).cloned().unwrap_or_else(|| unwrapped(name));
-    for stored in &mut inventory.tensors {
-        stored.name = fresh(&stored.name);
-    }
-    let aliases = std::mem::take(&mut inventory.aliases);
-    let aliases = aliases.iter().map(|(alias, original)| (unwrapped(alias), fresh(original)));
-    inventory.aliases = aliases.collect();
-    let own_types = std::mem::take(&mut inventory.own_types);
-    inventory.own_types =
-        own_types.into_iter().map(|(name, dtype)| (fresh(&name), dtype)).collect();
-    for group in inventory.optimizer.iter_mut().flat_map(|optimizer| &mut optimizer.groups) {
-        for name in &mut group.params {
-            *name = fresh(name);
-        }
-        let steps = std::mem::take(&mut group.steps);
-        group.steps = steps.into_iter().map(|(name, step)| (fresh(&name), step)).collect();
-    }
+    rename(inventory, &|name| new.get(name).cloned().unwrap_or_else(|| unwrapped(name)));
     inventory.notes.push(
         "PEFT's wrappers (`base_model.model.`, `base_layer`) were taken off the names.".to_owned(),
     );

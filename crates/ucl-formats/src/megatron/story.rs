@@ -92,12 +92,19 @@ fn documents(step: &Step<'_>, inventory: &mut Inventory, problems: &mut Vec<Prob
     }
 }
 
-/// What the arguments say that no spec spells yet, and would be read wrongly.
+/// What the arguments say that no spec spells, and would be read wrongly: pairs of neighbours in a part of
+/// each head's rows. Of whole heads the views know them.
 pub(crate) fn unspelled(args: &Map<String, Json>, path: &Path) -> Option<Problem> {
     let turned = args.get("rotary_interleaved").and_then(Json::as_bool) == Some(true);
-    turned.then(|| {
-        let message = "its argument `rotary_interleaved` says that the rows of queries and keys are in \
-                       pairs of neighbours, an order that this version can't read";
+    let whole = args.get("rotary_percent").and_then(Json::as_f64).is_none_or(|part| part == 1.0);
+    let rotary = args
+        .get("position_embedding_type")
+        .and_then(Json::as_str)
+        .is_none_or(|kind| kind == "rope");
+    (turned && !(whole && rotary)).then(|| {
+        let message = "its arguments say that the rows of queries and keys are in pairs of neighbours \
+                       (`rotary_interleaved`), and that positions turn a part of each head or none of it \
+                       (`rotary_percent`, `position_embedding_type`): an order that this version can't read";
         Problem::new(path, message)
             .help("Convert it with Megatron's own tools to a model without that argument.")
     })

@@ -2,8 +2,8 @@
 
 use super::mesh::Step;
 use crate::inventory::{Data, Inventory, Role, Stored};
-use crate::named::Weight;
-use std::collections::{BTreeMap, HashMap};
+use crate::named::{Storages, Weight, place};
+use std::collections::BTreeMap;
 
 /// The state's name of the model's own tensors.
 pub(super) const PARAM: &str = "param";
@@ -38,23 +38,13 @@ pub(super) fn collect(step: &Step<'_>, inventory: &mut Inventory) {
 
 /// Second names of one storage: chunk and name to the first name.
 pub(super) fn aliases(chunks: &[Vec<Weight>]) -> BTreeMap<(usize, &str), &str> {
-    let mut first: HashMap<_, &str> = HashMap::new();
+    let mut storages = Storages::new();
     let mut aliases = BTreeMap::new();
     for (chunk, weights) in chunks.iter().enumerate() {
         for weight in weights {
-            let extent = &weight.extent;
-            // Tensors without elements lie anywhere.
-            if extent.numel == 0 {
-                continue;
-            }
-            let place = (extent.file_offset, &extent.shape, &extent.strides, extent.dtype);
-            match first.get(&place) {
-                Some(original) => {
-                    aliases.insert((chunk, weight.name.as_str()), *original);
-                }
-                None => {
-                    first.insert(place, &weight.name);
-                }
+            let name = weight.name.as_str();
+            if let Some(original) = storages.original(place(&weight.extent), || name) {
+                aliases.insert((chunk, name), *original);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{BY_ORDER, Key, Numbered, Odd, Saved, SavedGroup, State, assign, called};
 use crate::inventory::{FileId, Group, Inventory, Mesh, Optimizer, Problem, Role, Stored};
 use crate::named::bare;
-use crate::ranks::name_of;
+use crate::ranks::{name_of, usual};
 use crate::sharded::{Held, Place, gather};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
@@ -12,10 +12,20 @@ use std::path::Path;
 /// The state that counts steps.
 const STEP: &str = "step";
 
-/// The parameters of a model: shapes by name, and whether they stand in the order of its modules.
+/// The parameters of a model: shapes by name.
 pub(crate) struct Model<'a> {
     pub(crate) shapes: &'a IndexMap<String, Vec<u64>>,
-    pub(crate) ordered: bool,
+    /// Who says that they stand in the order of the model's modules, if someone does.
+    pub(crate) order: Option<Order<'a>>,
+}
+
+/// Who knows the order of a model's modules.
+#[derive(Clone, Copy)]
+pub(crate) enum Order<'a> {
+    /// The files of the weights.
+    Files,
+    /// A view, which a reader is told of.
+    View(&'a str),
 }
 
 /// Adds the states of an optimizer that lies in one file or in one for each rank, and its groups.
@@ -41,6 +51,9 @@ pub(crate) fn merge(
     let Names { names, by_order } = match names(saved, model) {
         Ok(names) => names,
         Err(why) => {
+            if why == Numbered::Unordered {
+                inventory.unordered.push((*path).to_owned());
+            }
             unread(
                 inventory,
                 Problem::new(*path, format!("the optimizer numbers its parameters, and {why}")),
@@ -49,7 +62,14 @@ pub(crate) fn merge(
         }
     };
     if by_order {
-        inventory.notes.push(BY_ORDER.to_owned());
+        inventory.notes.push(match model.order {
+            Some(Order::View(view)) => format!(
+                "The optimizer's states are numbered and not named: they were given to the parameters by \
+                 shape, in the order of {view}. Where two of one shape are neighbours, that order alone tells \
+                 them apart."
+            ),
+            _ => BY_ORDER.to_owned(),
+        });
     }
     let mut odd = Odd::default();
     let mut trained: IndexSet<String> = IndexSet::new();
@@ -105,12 +125,17 @@ pub(crate) fn merge(
 
 /// Says why states are not taken; what the weights become does not depend on them.
 pub(crate) fn unread(inventory: &mut Inventory, why: Problem) {
-    let file = name_of(&why.file);
     inventory.notes.push(format!(
-        "The optimizer's states in {file} are left out: {}. What `torch.distributed.checkpoint.state_dict.\
+        "{}: {}. What `torch.distributed.checkpoint.state_dict.\
          get_optimizer_state_dict` gives has names instead.",
+        left_out(&why.file),
         why.message
     ));
+}
+
+/// How a note begins that says why states were not taken.
+pub(crate) fn left_out(file: &Path) -> String {
+    format!("The optimizer's states in {} are left out", name_of(file))
 }
 
 /// A state, whole, and the shape of its parameter.
@@ -185,7 +210,7 @@ fn names(saved: &[(&Path, FileId, &Saved)], model: &Model<'_>) -> Result<Names, 
     let by_order = given.is_none() && model.shapes.len() > 1;
     let by_group = match given {
         Some(given) => given,
-        None if !model.ordered => return Err(Numbered::Unordered),
+        None if model.order.is_none() => return Err(Numbered::Unordered),
         None => {
             let shape = |key: &Key| {
                 let ranks = saved.iter().filter_map(|(_, _, saved)| saved.states.get(key));
@@ -222,12 +247,7 @@ fn told(
         group.params.iter().filter_map(|key| names.get(key).cloned()).collect();
     let held: Vec<(&String, &Json)> =
         params.iter().filter_map(|param| Some((param, scalars.get(param)?.get(STEP)?))).collect();
-    let times = |value: &Json| held.iter().filter(|(_, other)| *other == value).count();
-    let usual = held.first().map(|(_, value)| *value);
-    let usual = match usual {
-        Some(first) if held.iter().all(|(_, value)| *value == first) => Some(first),
-        _ => held.iter().map(|(_, value)| *value).max_by_key(|value| times(value)),
-    };
+    let usual = usual(held.iter().map(|(_, value)| *value));
     let differ = held.iter().filter(|(_, value)| Some(*value) != usual);
     let steps = differ.map(|(param, value)| ((*param).clone(), (*value).clone())).collect();
     let mut hyper = group.hyper.clone();

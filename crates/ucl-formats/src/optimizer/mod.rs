@@ -11,7 +11,7 @@ use crate::torch::{TorchFile, Value};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-pub(crate) use merge::{Model, copies, merge, unread};
+pub(crate) use merge::{Model, Order, copies, left_out, merge, unread};
 pub(crate) use odd::Odd;
 pub(crate) use order::{BY_ORDER, Numbered, assign};
 

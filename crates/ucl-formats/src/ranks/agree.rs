@@ -1,6 +1,8 @@
 //! What the files of a step agree on, and which of them differ.
 
 use crate::inventory::Problem;
+use indexmap::IndexMap;
+use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
 /// What to do about files that differ.
@@ -35,6 +37,16 @@ pub(crate) fn agreed<'a, T: Copy + PartialEq>(
         }
     }
     Some(*usual)
+}
+
+/// The value that is most frequent, the first of those that are equally so.
+pub(crate) fn usual<'a>(values: impl Iterator<Item = &'a Json>) -> Option<&'a Json> {
+    let mut times: IndexMap<String, (usize, &Json)> = IndexMap::new();
+    for value in values {
+        times.entry(value.to_string()).or_insert((0, value)).0 += 1;
+    }
+    // `max_by_key` takes the last of several.
+    times.values().rev().max_by_key(|(count, _)| *count).map(|(_, value)| *value)
 }
 
 /// The last part of a path, printable.

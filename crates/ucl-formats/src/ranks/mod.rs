@@ -5,7 +5,7 @@ mod open;
 
 use crate::torch::TorchFile;
 
-pub(crate) use agree::{MIXED, agreed, count, name_of};
+pub(crate) use agree::{MIXED, agreed, count, name_of, usual};
 pub(crate) use open::{Opened, open_all};
 
 /// Digits and nothing else: ranks are compared as numbers, never as text.

@@ -59,6 +59,8 @@ pub struct Held {
     pub role: Role,
     /// Whether it repeats, under a name of its own, what this rank or another one holds: a tied head.
     pub copy: bool,
+    /// Another name of it, that it has in the tied state alone: that of a pipeline's tied module.
+    pub tied_name: Option<String>,
     /// For what is trained, its group and where it stands in it.
     pub place: Option<(usize, usize)>,
     /// The optimizer's states of it and their types, masters (`fp32`) first; empty if it has none.
@@ -71,6 +73,11 @@ impl Held {
     /// Its number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Its name in the optimizer of a pipeline: that of a tied module, if it is in one.
+    pub(crate) fn trained_name(&self, layered: bool) -> &str {
+        self.tied_name.as_deref().filter(|_| layered).unwrap_or(&self.name)
     }
 
     /// Whether the optimizer has it.

@@ -10,7 +10,7 @@ mod model;
 mod test;
 mod view;
 
-use crate::{Cond, Factor, Program, Span};
+use crate::{Cond, Factor, Program, Span, View};
 use std::fmt::{self, Write};
 
 impl fmt::Display for Cond {
@@ -25,8 +25,8 @@ pub fn shape_text(shape: &[Factor]) -> String {
 }
 
 impl fmt::Display for Program {
-    /// The whole program; views that do not exist for the model are named and left out, and so are
-    /// layouts that serve no other.
+    /// The whole program; views that do not exist for the model are named at most, and layouts that
+    /// serve no other are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ucl 1")?;
         self.origin(f)?;
@@ -35,9 +35,12 @@ impl fmt::Display for Program {
         for view in self.views.values().filter(|view| !view.lacking.is_empty()) {
             let lacking = view.lacking.join(", ");
             writeln!(f, "\n# No view `{}` here: it has no equation for {lacking}.", view.name)?;
+            if views.iter().any(|other| is_extended(self, view, other)) {
+                view::write_name(self, view, f)?;
+            }
         }
         for view in &views {
-            view::write(self, view, view::base(self, view), f)?;
+            view::write(self, view, view::base(self, view), view::family(self, view), f)?;
         }
         for layout in self.layouts.values() {
             let serves: Vec<&str> = views
@@ -53,6 +56,12 @@ impl fmt::Display for Program {
     }
 }
 
+/// Whether the text of a view extends another by name, or one of those that this one extends.
+fn is_extended(program: &Program, name: &View, view: &View) -> bool {
+    let family = view::family(program, view).filter(|_| view::base(program, view).is_none());
+    family.is_some_and(|family| family == name || family.ancestors.contains(&name.name))
+}
+
 impl Program {
     /// The model, one view, and the layouts that serve it, as a spec; `None` if there is no such view.
     pub fn view_text(&self, view: &str) -> Option<String> {
@@ -61,7 +70,7 @@ impl Program {
         let layouts = view.layouts.iter().filter_map(|name| self.layouts.get(name));
         self.origin(&mut text)
             .and_then(|()| model::write(&self.model, &mut text))
-            .and_then(|()| view::write(self, view, None, &mut text))
+            .and_then(|()| view::write(self, view, None, None, &mut text))
             .and_then(|()| {
                 layouts.into_iter().try_for_each(|l| layout::write(l, &[&view.name], &mut text))
             })

@@ -12,6 +12,22 @@ pub(super) fn base<'a>(program: &'a Program, view: &View) -> Option<&'a View> {
     known.filter(|base| base.lacking.is_empty()).find(|base| adds_nothing(base, view))
 }
 
+/// The nearest ancestor that does not exist for the model. Extended without a line of its own it adds
+/// nothing, and says whose names these are.
+pub(super) fn family<'a>(program: &'a Program, view: &View) -> Option<&'a View> {
+    let mut known = view.ancestors.iter().filter_map(|name| program.views.get(name));
+    known.find(|other| !other.lacking.is_empty())
+}
+
+/// Such a view: its name, and what that extends.
+pub(super) fn write_name(program: &Program, view: &View, f: &mut impl Write) -> fmt::Result {
+    write!(f, "view {}", view.name)?;
+    if let Some(family) = family(program, view) {
+        write!(f, " extends {}", family.name)?;
+    }
+    writeln!(f)
+}
+
 fn adds_nothing(base: &View, view: &View) -> bool {
     let replaced = |rule: &Rule| {
         rule.terms.iter().any(|term| view.rules.iter().any(|own| own.terms.contains(term)))
@@ -44,10 +60,11 @@ pub(super) fn write(
     program: &Program,
     view: &View,
     base: Option<&View>,
+    family: Option<&View>,
     f: &mut impl Write,
 ) -> fmt::Result {
     write!(f, "\nview {}", view.name)?;
-    if let Some(base) = base {
+    if let Some(base) = base.or(family) {
         write!(f, " extends {}", base.name)?;
     }
     if let Some(when) = &view.when {

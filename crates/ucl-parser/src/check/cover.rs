@@ -40,7 +40,10 @@ pub(super) fn check(program: &Program, view: &View, known: &Known, found: &mut V
     let broken = family.into_iter().any(|name| known.views.contains(name));
     // A line that cannot store what it spells is told of itself.
     let told = found.iter().any(|mistake| mistake.code == "ucl::set");
-    if !view.lacking.is_empty() && is_own(view) && !broken && !told {
+    // Without any line it is a name for those that extend it.
+    let extended = || program.views.values().any(|other| other.ancestors.contains(&view.name));
+    let is_family = view.rules.is_empty() && extended();
+    if !view.lacking.is_empty() && is_own(view) && !broken && !told && !is_family {
         found.push(
             Diagnostic::new(
                 "ucl::cover",

@@ -7,7 +7,7 @@ use super::report::{Replaced, Report};
 use super::{Chain, expr_names, lower, model, rename};
 use crate::ast::{self, DimValue, Part};
 use indexmap::IndexMap;
-use ucl_ir::{Binding, Diagnostic, DimDef, Ignore, Model, Rule, Span, Sum, ValueRule, View};
+use ucl_ir::{Binding, Cond, Diagnostic, DimDef, Ignore, Model, Rule, Span, Sum, ValueRule, View};
 
 /// A view while it is put together.
 #[derive(Clone, Default)]
@@ -19,6 +19,7 @@ pub(super) struct State {
     values: Vec<ValueRule>,
     bindings: Vec<Binding>,
     ancestors: Vec<String>,
+    when: Option<Cond>,
 }
 
 /// The declarations of a view, the root's first.
@@ -63,7 +64,6 @@ fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View 
     let mut lines = state.lines;
     let blocks = model.blocks();
     lines.sort_by_key(|line| line.terms.first().and_then(|term| blocks.get(term)).copied());
-    let when = layers.iter().rev().find_map(|(view, _)| view.when.as_ref());
     let spelled = |param: &ucl_ir::Param| {
         let set = model.set_of(param);
         lines.iter().any(|line| {
@@ -90,7 +90,7 @@ fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View 
     View {
         name: name.to_owned(),
         ancestors: state.ancestors,
-        when: when.map(lower::cond),
+        when: state.when,
         rules: rules.collect(),
         ignores: state.ignores,
         bases,
@@ -172,6 +172,9 @@ impl<'a> Resolver<'a, '_> {
     /// One declaration of a view on top of what it inherits.
     fn layer(&mut self, view: &'a ast::View, own: bool, state: &mut State) {
         let items = items::collect(view, own, self.report);
+        if let Some(when) = &view.when {
+            state.when = Some(lower::cond(when));
+        }
         self.dims(&items.dims, own, state);
         for rename in &items.renames {
             if own {

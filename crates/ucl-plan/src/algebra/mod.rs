@@ -13,4 +13,5 @@ pub(crate) use piece::{
     Bounds, Component, Strides, address, boxed_components, clip, flat_components, meet,
     strided_components, volume,
 };
-pub(crate) use proof::{Addresses, times, total, weight};
+pub use proof::Addresses;
+pub(crate) use proof::{times, total, weight};

@@ -66,12 +66,12 @@ pub(crate) fn times(count: u64, weight: u64) -> u64 {
 
 /// The claims on the addresses of one buffer: Σ r^address over all that was claimed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Addresses(u64);
+pub struct Addresses(u64);
 
 impl Addresses {
     /// Claims the addresses `base + Σ stride · i` for all `i` below the counts: a geometric series
     /// per dim.
-    pub(crate) fn claim(&mut self, base: u64, dims: impl Iterator<Item = (u64, u64)>) {
+    pub fn claim(&mut self, base: u64, dims: impl Iterator<Item = (u64, u64)>) {
         let root = mix(0x5eed);
         let sum = dims
             .filter(|(count, _)| *count > 1)
@@ -82,7 +82,7 @@ impl Addresses {
     }
 
     /// Whether exactly the addresses `0..len` were claimed, each once.
-    pub(crate) fn cover(self, len: u64) -> bool {
+    pub fn cover(self, len: u64) -> bool {
         self.0 == series(mix(0x5eed), len)
     }
 }

@@ -14,7 +14,7 @@ use super::pad::paddings;
 use super::role::Copies;
 use super::sets::{Members, exists};
 use super::size::Sizes;
-use super::tied::claim_all;
+use super::tied::{Claimed, claim_all};
 use super::unfit::unfit_diagnostic;
 use super::value::stored_value;
 use super::{Bound, Own};
@@ -38,7 +38,7 @@ pub(crate) fn bind_program<'a>(
     set: &BTreeMap<String, u64>,
 ) -> Result<Bound<'a>, Vec<Diagnostic>> {
     let cuts = Cuts { layout, mesh: &inventory.mesh };
-    let (claims, tied) = claim_all(program, view, inventory, cuts, set)?;
+    let Claimed { claims, tied, note } = claim_all(program, view, inventory, cuts, set)?;
     let unreadable = facts::unreadable(program, view, inventory);
     if !unreadable.is_empty() {
         return Err(unreadable);
@@ -50,7 +50,8 @@ pub(crate) fn bind_program<'a>(
     }
     let equations = facts::equations(program, view, &claims, cuts, inventory, &counts, set);
     let (sizes, mut wrong) = Sizes::solve(&equations);
-    let (sizes, padded, notes) = paddings(cuts, sizes, &equations, &mut wrong);
+    let (sizes, padded, mut notes) = paddings(cuts, sizes, &equations, &mut wrong);
+    notes.extend(note);
     wrong.extend(obligations(layout, &sizes, (program, view), set, cuts));
     if !wrong.is_empty() {
         return Err(wrong);

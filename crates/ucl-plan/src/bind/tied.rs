@@ -3,12 +3,21 @@
 use super::cut::Cuts;
 use super::facts;
 use super::names::{Claims, claim};
+use super::number::Scope;
 use std::collections::BTreeMap;
 use ucl_formats::Inventory;
 use ucl_ir::{Diagnostic, Program, Rule, View};
 
 /// How many names a message lists.
 const LISTED: usize = 8;
+
+/// What was found out.
+pub(super) struct Claimed {
+    pub(super) claims: Claims,
+    pub(super) tied: bool,
+    /// What to say where the files leave it open.
+    pub(super) note: Option<String>,
+}
 
 /// Claims all names, and finds out whether the checkpoint is tied.
 pub(super) fn claim_all(
@@ -17,7 +26,7 @@ pub(super) fn claim_all(
     inventory: &Inventory,
     cuts: Cuts<'_>,
     set: &BTreeMap<String, u64>,
-) -> Result<(Claims, bool), Vec<Diagnostic>> {
+) -> Result<Claimed, Vec<Diagnostic>> {
     let heads: Vec<&str> =
         program.model.params.iter().filter(|p| p.tied.is_some()).map(|p| p.path.as_str()).collect();
     let of_head = |rule: &Rule| rule.terms.iter().any(|term| heads.contains(&term.as_str()));
@@ -35,7 +44,9 @@ pub(super) fn claim_all(
         !heads.is_empty() && (said.unwrap_or(false) || alias || (said.is_none() && !present));
     let claims = if tied { claim(view, inventory, true) } else { untied };
     if claims.unclaimed.is_empty() {
-        return Ok((claims, tied));
+        let open = said.is_none() && present && !tied && is_copied(cuts);
+        let note = open.then(|| unsure(program));
+        return Ok(Claimed { claims, tied, note });
     }
     let listed: Vec<String> =
         claims.unclaimed.iter().take(LISTED).map(|n| format!("{n:?}")).collect();
@@ -56,4 +67,20 @@ pub(super) fn claim_all(
         .at(view.span, "no equation and no `ignore` here spells them")
         .help("add an equation or an `ignore`, or convert with `--view stored`, which needs no spec for a model that is only cut over data parallelism"),
     ])
+}
+
+/// Whether a writer with this layout on this mesh keeps a copy of a tied parameter.
+fn is_copied(cuts: Cuts<'_>) -> bool {
+    let numbers = |name: &str| cuts.mesh.get(name).and_then(|ranks| i64::try_from(*ranks).ok());
+    let copied = cuts.layout.and_then(|layout| layout.copy_tied.as_ref());
+    copied.is_some_and(|cond| Scope { numbers: &numbers, document: None }.holds(cond))
+}
+
+fn unsure(program: &Program) -> String {
+    let tied = program.model.params.iter().find_map(|p| Some((&p.path, p.tied.as_ref()?)));
+    let (head, original) = tied.map_or(("", ""), |(head, original)| (head.as_str(), original));
+    format!(
+        "No document says whether `{head}` is `{original}`: the last stage has one of its own, as it would \
+         if they were one. It is read as a parameter of its own; `--set tied=1` compares the two."
+    )
 }

@@ -78,13 +78,8 @@ impl Common {
     pub(super) fn tell(self, inventory: &mut Inventory, problems: &mut Vec<Problem>) {
         let root = self.root();
         let args = root.get("args").and_then(|args| json::object(&self.file, args));
-        let mut args: Map<String, Json> = args.unwrap_or_default();
         let version = root.get("checkpoint_version").map(|version| json::json(&self.file, version));
-        if let Some(version) = version {
-            args.insert("checkpoint_version".to_owned(), version);
-        }
-        inventory.notes.extend(settle_vocabulary(&mut args));
-        problems.extend(unspelled(&args, &self.file.path));
+        arguments((args, version), &self.file.path, inventory, problems);
         inventory.step = root.get("iteration").and_then(Value::as_u64);
         let optimizer = root.get("optimizer").map(|optimizer| json::json(&self.file, optimizer));
         let sharding =
@@ -94,9 +89,6 @@ impl Common {
             None => "Megatron-core torch_dist".to_owned(),
         };
         inventory.optimizer = optimizer.and_then(|optimizer| groups(&optimizer, inventory));
-        if !args.is_empty() {
-            inventory.documents.insert("args".to_owned(), args);
-        }
         if self.own_file {
             let path = self.file.path.clone();
             inventory.files.push(SourceFile {
@@ -108,6 +100,24 @@ impl Common {
                 Carried { name: COMMON.to_owned(), source: path, slice: None, without: Vec::new() };
             inventory.carried.push(carried);
         }
+    }
+}
+
+/// Puts the arguments of a run and the version of its checkpoint into an inventory.
+pub(super) fn arguments(
+    (args, version): (Option<Map<String, Json>>, Option<Json>),
+    path: &Path,
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) {
+    let mut args = args.unwrap_or_default();
+    if let Some(version) = version {
+        args.insert("checkpoint_version".to_owned(), version);
+    }
+    inventory.notes.extend(settle_vocabulary(&mut args));
+    problems.extend(unspelled(&args, path));
+    if !args.is_empty() {
+        inventory.documents.insert("args".to_owned(), args);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod buckets;
 mod common;
+mod fsdp;
 mod keys;
 mod tiles;
 
@@ -26,6 +27,7 @@ pub(super) fn holds_megatron(folder: &Sharded) -> bool {
 }
 
 pub(super) use common::other_backend;
+pub(super) use fsdp::tell as fsdp;
 
 /// Fills an inventory from a folder.
 pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut Vec<Problem>) {

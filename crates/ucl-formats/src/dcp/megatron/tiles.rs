@@ -3,9 +3,9 @@
 //! A tensor of shape [X, Y] that ranks hold in tiles of [x, y] is stored as [X/x, Y/y, x·y]: the tile's
 //! place in the grid, then its elements in row-major order, cut by data-parallel ranks.
 
-use super::super::flat;
 use super::super::folder::{Sharded, Whole};
 use super::super::metadata::METADATA;
+use crate::flat;
 use crate::inventory::{Chunk, Data, Problem, row_major};
 
 /// The shape of a state of `name`, saved as `full`, and where its elements are.

@@ -2,7 +2,7 @@
 
 use super::super::mesh::{Degrees, Step};
 use super::super::model::ModelFile;
-use super::super::weights::{Held, Known, without_weights};
+use super::super::weights::{Held, Known, Places, without_weights};
 use super::{first, frozen};
 use crate::inventory::{Inventory, Problem};
 use crate::named::Weight;
@@ -21,7 +21,7 @@ pub(super) fn collect(
     let models = first(step).map(|(_, model)| &model.content);
     let shapes = models.clone().filter_map(|model| model.shapes.as_ref()).flatten().flatten();
     let known = Known::new(models, shapes.map(|(name, shape)| (name.as_str(), shape.as_slice())));
-    let mut stored = HashSet::new();
+    let mut stored = Places::new();
     for (mp, model) in first(step) {
         let held = Held { file: model.file, at: degrees.at(mp) };
         let (whole, empty): (Vec<&Weight>, Vec<&Weight>) =

@@ -105,7 +105,7 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
             _ => {
                 files.push(model::whole(run, place, zero, layered, &source)?);
                 for part in (0..dp).filter(|_| trained) {
-                    files.push(optimizer::flat(run, place, part, (zero, &source))?);
+                    files.push(optimizer::flat(run, place, part, (zero, layered, &source))?);
                 }
             }
         }

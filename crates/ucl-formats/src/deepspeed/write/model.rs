@@ -34,7 +34,7 @@ pub(super) fn whole(
         draft.ordered(entries)
     };
     let groups = members(place.rank, run.groups.len());
-    let shapes = shapes(&mut draft, tensors, &groups);
+    let shapes = shapes(&mut draft, tensors, &groups, layered);
     // Where gradients are cut, a stage-2 engine records what is frozen, whole.
     let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
     let (frozen_shapes, fragments) = match zero {
@@ -84,7 +84,7 @@ pub(super) fn partitioned(
     }
     aliased(&mut entries, place);
     let module = draft.ordered(entries);
-    let shapes = shapes(&mut draft, tensors, laid.members());
+    let shapes = shapes(&mut draft, tensors, laid.members(), false);
     let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
     let own = [
         ("module", module),
@@ -110,7 +110,10 @@ fn aliased(entries: &mut Vec<(String, NodeId)>, place: &Place<'_>) {
 pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, WriteError> {
     let mut layers: IndexMap<u64, Vec<(usize, &str)>> = IndexMap::new();
     for (number, held) in place.rank.tensors.iter().enumerate() {
-        let Some((layer, key)) = source::layer(&held.name) else { continue };
+        // A tied module is in the file of its first layer alone.
+        let Some((layer, key)) = source::layer(&held.name).filter(|_| !held.copy) else {
+            continue;
+        };
         layers.entry(layer).or_default().push((number, key));
     }
     let tp = size(run, "tp");
@@ -132,11 +135,16 @@ pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, W
 }
 
 /// A dict of sizes for each group.
-fn shapes(draft: &mut Draft, tensors: &[Held], groups: &[Vec<usize>]) -> NodeId {
+fn shapes(
+    draft: &mut Draft,
+    tensors: &[Held],
+    groups: &[Vec<usize>],
+    layered: bool,
+) -> NodeId {
     let groups = groups.iter().map(|group| {
         let entries = group.iter().map(|number| {
             let held = &tensors[*number];
-            (held.name.clone(), draft.pickle.size(&held.shape))
+            (held.trained_name(layered).to_owned(), draft.pickle.size(&held.shape))
         });
         let entries = entries.collect();
         draft.ordered(entries)
@@ -192,13 +200,18 @@ fn rest(
         }
     }
     let (tp, pp, dp) = (size(run, "tp"), size(run, "pp"), size(run, "dp"));
+    // The engine tells them on its first rank alone, a pipeline nowhere.
+    let shared = match place.mp {
+        0 if !source::is_layered(run) => json!(place.rank.aliases),
+        _ => json!({}),
+    };
     let step = run.step.unwrap_or(0);
     let names = place.rank.tensors.iter().filter(|held| held.role == Role::Buffer);
     let names: Vec<&str> = names.map(|held| held.name.as_str()).collect();
     let made = json!({
         "buffer_names": names, "dp_world_size": dp, "mp_world_size": tp * pp,
         "checkpoint_parallel_dimensions": {"pp_degree": pp, "tp_degree": tp},
-        "optimizer": null, "shared_params": place.rank.aliases,
+        "optimizer": null, "shared_params": shared,
     });
     for (key, value) in made.as_object().into_iter().flatten() {
         let node = draft.json(value);
@@ -215,7 +228,9 @@ fn rest(
         }
     }
     entries.extend(own.map(|(key, node)| (key.to_owned(), node)));
-    staged(draft, &entries, zero);
+    if let Some(config) = entries.get("ds_config").copied() {
+        staged(draft, config, zero);
+    }
     args::fit(draft, run, &mut entries);
     let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
     let mut entries: Vec<(String, NodeId)> = entries.into_iter().collect();
@@ -226,8 +241,7 @@ fn rest(
 }
 
 /// Makes the config that goes along say the stage that is written.
-fn staged(draft: &mut Draft, entries: &IndexMap<String, NodeId>, zero: Zero) {
-    let Some(config) = entries.get("ds_config").copied() else { return };
+pub(super) fn staged(draft: &mut Draft, config: NodeId, zero: Zero) {
     let known = draft.pickle.value(config).get("zero_optimization").map(|value| value.id());
     let stage = draft.json(&Value::from(zero.stage()));
     let key = draft.pickle.str("stage");

@@ -1,7 +1,7 @@
 //! `zero_pp_rank_D_mp_rank_XX_optim_states.pt`: a data-parallel rank's part of the optimizer.
 
 use super::flat::Partition;
-use super::model::scalar;
+use super::model::{scalar, staged};
 use super::partitioned::SubGroups;
 use super::source::{Source, copy};
 use super::{Place, Zero, members, size, states, tag};
@@ -18,7 +18,7 @@ pub(super) fn flat(
     run: &Run<'_>,
     place: &Place<'_>,
     dp: u64,
-    (zero, source): (Zero, &Source),
+    (zero, layered, source): (Zero, bool, &Source),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let ranks = size(run, "dp");
@@ -33,7 +33,7 @@ pub(super) fn flat(
         let len = if zero == Zero::Bf16Optimizer { width } else { partition.held };
         masters.push(draft.tensor(flat.buffer("fp32", len))?);
         paddings.push(Value::from(width - partition.held));
-        mappings.push(slices(&mut draft, place, parts));
+        mappings.push(slices(&mut draft, place, parts, layered));
     }
     let state = numbered_dict(&mut draft, numbered);
     let groups: Vec<Vec<usize>> = (0..run.groups.len()).map(|group| vec![group]).collect();
@@ -47,7 +47,7 @@ pub(super) fn flat(
     entries.insert("partition_count".to_owned(), draft.json(&counts.into()));
     entries.insert("ds_version".to_owned(), draft.json(&source.version.clone().into()));
     entries.insert("param_slice_mappings".to_owned(), draft.pickle.list(mappings));
-    finish(draft, run, place, dp, source, entries)
+    finish(draft, run, place, dp, (zero, source), entries)
 }
 
 /// A part of stage 3.
@@ -76,7 +76,7 @@ pub(super) fn partitioned(
     entries.insert("partition_count".to_owned(), draft.json(&size(run, "dp").into()));
     entries.insert("optimizer_state_dict".to_owned(), base);
     entries.insert("fp32_flat_groups".to_owned(), draft.pickle.list(masters));
-    finish(draft, run, place, dp, source, entries)
+    finish(draft, run, place, dp, (zero, source), entries)
 }
 
 /// A flat buffer of a rank.
@@ -218,7 +218,7 @@ fn scaler(draft: &mut Draft, place: &Place<'_>) -> NodeId {
 }
 
 /// Which tensors touch a part, and where in it they lie.
-fn slices(draft: &mut Draft, place: &Place<'_>, parts: &[Part]) -> NodeId {
+fn slices(draft: &mut Draft, place: &Place<'_>, parts: &[Part], layered: bool) -> NodeId {
     let entries = parts.iter().map(|part| {
         let numbers = [("numel", part.len), ("start", part.start)];
         let attributes = numbers.map(|(key, number)| {
@@ -227,7 +227,7 @@ fn slices(draft: &mut Draft, place: &Place<'_>, parts: &[Part]) -> NodeId {
         });
         let (module, class) = ("deepspeed.utils.tensor_fragment", "fragment_address");
         let address = draft.pickle.object(module, class, attributes.to_vec());
-        (place.rank.tensors[part.tensor].name.clone(), address)
+        (place.rank.tensors[part.tensor].trained_name(layered).to_owned(), address)
     });
     let entries = entries.collect();
     draft.ordered(entries)
@@ -238,11 +238,19 @@ fn finish(
     run: &Run<'_>,
     place: &Place<'_>,
     dp: u64,
-    source: &Source,
+    (zero, source): (Zero, &Source),
     entries: IndexMap<String, NodeId>,
 ) -> Result<RunFile, WriteError> {
     let inner = draft.dict(entries.into_iter().collect());
     let mut entries = vec![("optimizer_state_dict".to_owned(), inner)];
+    let config = match source.shard(place.mp) {
+        Some(file) => copy(&mut draft, file, &["ds_config"])?,
+        None => None,
+    };
+    if let Some(config) = config {
+        staged(&mut draft, config, zero);
+        entries.push(("ds_config".to_owned(), config));
+    }
     let version = draft.json(&source.version.clone().into());
     entries.push(("ds_version".to_owned(), version));
     let root = draft.dict(entries);

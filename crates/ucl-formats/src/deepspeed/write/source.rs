@@ -86,7 +86,7 @@ pub(super) fn copy(
 /// Whether weights go into one file per layer of a pipeline, by the number in front of their names.
 pub(super) fn is_layered(run: &Run<'_>) -> bool {
     let mut names = run.ranks.iter().flat_map(|rank| &rank.tensors).peekable();
-    names.peek().is_some() && names.all(|held| layer(&held.name).is_some())
+    names.peek().is_some() && names.all(|held| held.copy || layer(&held.name).is_some())
 }
 
 /// The pipeline layer that a name begins with, and the name in it.

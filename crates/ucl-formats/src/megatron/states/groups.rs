@@ -2,7 +2,7 @@
 
 use super::PartGroup;
 use crate::inventory::{Group, Optimizer, Problem};
-use crate::ranks::{MIXED, count};
+use crate::ranks::{MIXED, count, usual};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value as Json;
 use std::path::Path;
@@ -81,15 +81,7 @@ fn scalars(ranks: &[&Known<'_>], group: &mut Group, problems: &mut Vec<Problem>)
         }
     }
     for (state, held) in by_name {
-        let mut times: IndexMap<String, (usize, &Json)> = IndexMap::new();
-        for (.., value) in &held {
-            times.entry(value.to_string()).or_insert((0, value)).0 += 1;
-        }
-        // The first of the most frequent: `max_by_key` would take the last.
-        let Some((_, usual)) = times.values().rev().max_by_key(|(count, _)| *count) else {
-            continue;
-        };
-        let usual = (*usual).clone();
+        let Some(usual) = usual(held.iter().map(|(.., value)| *value)).cloned() else { continue };
         let others = held.iter().filter(|(.., value)| **value != usual);
         if state == STEP {
             let steps = others.map(|(_, name, value)| ((*name).to_owned(), (*value).clone()));

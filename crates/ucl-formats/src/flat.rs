@@ -1,17 +1,21 @@
-//! A flat range of a tensor as boxes: what Megatron-core's optimizer saves of each of its tiles.
+//! A flat range of a tensor as boxes: what Megatron-core's optimizer saves of each of its tiles, and what
+//! a run of an affine map is.
 
 /// A box of a tensor: its first element, its extents, and the place of its first element in the
 /// row-major order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) offsets: Vec<u64>,
-    pub(super) shape: Vec<u64>,
-    pub(super) start: u64,
+pub struct Part {
+    /// The index of its first element, per dim.
+    pub offsets: Vec<u64>,
+    /// Its extents, per dim.
+    pub shape: Vec<u64>,
+    /// The place of its first element.
+    pub start: u64,
 }
 
 /// The boxes of the elements `lo..hi` of the row-major order of a shape, ascending; fewer than two
 /// per dim. `hi` is at most the number of elements.
-pub(super) fn boxes(shape: &[u64], lo: u64, hi: u64) -> Vec<Part> {
+pub fn boxes(shape: &[u64], lo: u64, hi: u64) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut at = lo;
     while at < hi {
