@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use folder::Sharded;
 pub(crate) use huggingface::is_shard;
 pub(crate) use items::items_of;
+pub(crate) use megatron::write as torch_dist;
 pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
 
