@@ -212,7 +212,7 @@ fn args(
     args
 }
 
-/// What the parameters themselves tell of the modules that hold them.
+/// What the parameters themselves tell of the modules that hold them, and a Hugging Face config.
 fn built(bound: &Bound<'_>, number: &dyn Fn(&str) -> Option<u64>) -> Vec<(String, Value)> {
     let has = |end: &str| bound.params.iter().any(|param| param.path.ends_with(end));
     let table = bound.params.iter().any(|param| param.path == "pos");
@@ -226,5 +226,15 @@ fn built(bound: &Bound<'_>, number: &dyn Fn(&str) -> Option<u64>) -> Vec<(String
         ("add_position_embedding", Value::from(table)),
         ("position_embedding_type", Value::from(if table { "learned_absolute" } else { "rope" })),
     ];
-    said.map(|(key, value)| (key.to_owned(), value)).into()
+    let told = [
+        ("layernorm_epsilon", &["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"][..]),
+        ("rotary_base", &["rope_theta"]),
+        ("max_position_embeddings", &["max_position_embeddings", "n_positions"]),
+    ];
+    let config = bound.inventory.documents.get("config");
+    let told = told.into_iter().filter_map(|(key, names)| {
+        let value = names.iter().find_map(|name| config?.get(*name))?;
+        value.is_number().then(|| (key, value.clone()))
+    });
+    said.into_iter().chain(told).map(|(key, value)| (key.to_owned(), value)).collect()
 }
