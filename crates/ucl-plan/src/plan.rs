@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
             return Err(vec![refused]);
         }
         let (items, cut) = match target.format.is_cut() {
-            true => cut(&bound, &target.naming, &target.mesh)?,
+            true => cut(&bound, &target.naming, &target.mesh, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
                 (items(&bound, &target.naming, merging.is_some())?, whole)
@@ -287,6 +287,12 @@ impl<'a> Plan<'a> {
                 Some((param, clip(component, &self.bound.params[param])?))
             })
             .collect()
+    }
+
+    /// The coordinates of the model-parallel ranks of a target that is cut, in order; one rank of no
+    /// axes in others.
+    pub fn ranks(&self) -> impl Iterator<Item = &ucl_ir::Mesh> {
+        self.cut.ranks.iter().map(|(at, _)| at)
     }
 
     /// Whether a carried file goes along in the files that are laid out.
