@@ -12,6 +12,9 @@ use ucl_formats::target::{Held, Rank, Run, WriteError};
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
+/// What is written of each item in each state: the first element and how many, for each range.
+type Written<'a> = HashMap<usize, HashMap<&'a str, Vec<(u64, u64)>>>;
+
 impl Plan<'_> {
     /// Lays out the files of a target that is cut.
     ///
@@ -154,7 +157,7 @@ impl Plan<'_> {
 
     /// Every element of every state that a rank holds has to be in a file.
     fn filled(&self) -> Result<(), Vec<Diagnostic>> {
-        let mut written: HashMap<usize, HashMap<&str, Vec<(u64, u64)>>> = HashMap::new();
+        let mut written: Written<'_> = HashMap::new();
         for (tensor, parts) in self.laid.tensors.iter().zip(&self.laid.parts) {
             let mut end = 0;
             for part in parts.iter() {
