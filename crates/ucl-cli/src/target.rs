@@ -37,12 +37,6 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
-    if states == States::All && format == Made::HuggingFace {
-        return Err(refuse(
-            "this version writes the weights alone into a Hugging Face model",
-            "leave --states out; `--to universal` keeps the optimizer's states",
-        ));
-    }
     Ok(Target {
         format,
         mesh: mesh(args, source, format)?,
