@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
             return Err(vec![refused]);
         }
         let (items, cut) = match target.format.is_cut() {
-            true => cut(&bound, &target.naming, &target.mesh)?,
+            true => cut(&bound, &target.naming, &target.mesh, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
                 (items(&bound, &target.naming, merging.is_some())?, whole)

@@ -15,6 +15,7 @@ mod optimizer;
 mod parts;
 mod states;
 mod tree;
+pub(crate) mod write;
 
 use crate::inventory::{Framework, Inventory, Problem, Survey};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use folder::Sharded;
 pub(crate) use huggingface::is_shard;
 pub(crate) use items::items_of;
+pub(crate) use megatron::write as torch_dist;
 pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
 

@@ -30,6 +30,10 @@ pub enum Format {
     HuggingFace,
     /// A step of DeepSpeed's engine.
     DeepSpeed(Zero),
+    /// A step of Megatron-LM, a file for each rank.
+    Megatron,
+    /// A step of Megatron-core's sharded saves.
+    TorchDist,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -108,7 +112,9 @@ impl Format {
         match self {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
-            Format::DeepSpeed(_) | Format::Slices => Ok(Vec::new()),
+            Format::DeepSpeed(_) | Format::Megatron | Format::TorchDist | Format::Slices => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -116,8 +122,13 @@ impl Format {
     pub fn is_cut(self) -> bool {
         match self {
             Format::Universal | Format::HuggingFace => false,
-            Format::DeepSpeed(_) | Format::Slices => true,
+            Format::DeepSpeed(_) | Format::Megatron | Format::TorchDist | Format::Slices => true,
         }
+    }
+
+    /// Whether its tensors are whole whatever the mesh, which then only says who goes on.
+    pub fn is_whole(self) -> bool {
+        !self.is_cut() || self == Format::TorchDist
     }
 
     /// The files of a run; none in a format that is not cut.
@@ -128,6 +139,8 @@ impl Format {
         match self {
             Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
+            Format::Megatron => crate::megatron::write::lay_out(run),
+            Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -138,7 +151,7 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
-            Format::DeepSpeed(_) | Format::Slices => None,
+            Format::DeepSpeed(_) | Format::Megatron | Format::TorchDist | Format::Slices => None,
         }
     }
 }
