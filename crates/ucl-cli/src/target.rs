@@ -38,6 +38,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
+        Format::Dcp => (Made::Dcp, "stored", States::All),
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
@@ -64,7 +65,10 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);
-        return Ok(args.mesh.clone().unwrap_or_else(|| own.clone()));
+        let mut own = own.clone();
+        // Other axes are no cuts of FSDP's.
+        own.retain(|axis, _| format != Made::Dcp || axis == "dp");
+        return Ok(args.mesh.clone().unwrap_or(own));
     }
     let Some((axis, _)) = args.mesh.iter().flatten().find(|(_, size)| **size > 1) else {
         return Ok(Mesh::new());

@@ -37,6 +37,14 @@ pub(crate) fn cut(
     is_whole: bool,
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
     let Some((program, view)) = view_of(bound, naming)? else { return whole(bound, mesh) };
+    if let Some(adapter) = bound.params.get(bound.own_params) {
+        let message = format!(
+            "the checkpoint has low-rank pairs ({:?}), and no view says how ranks hold them",
+            adapter.path
+        );
+        let help = "`--to universal` keeps them beside the weights; with --merge-lora it adds them, and what that writes can be cut";
+        return Err(vec![Diagnostic::new("ucl::lora", message).help(help)]);
+    }
     let layout = layout_of(bound, program, view);
     let axes = match is_whole {
         true => Mesh::new(),

@@ -301,6 +301,12 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
+    /// The coordinates of the model-parallel ranks of a target that is cut, in order; one rank of no
+    /// axes in others.
+    pub fn ranks(&self) -> impl Iterator<Item = &ucl_ir::Mesh> {
+        self.cut.ranks.iter().map(|(at, _)| at)
+    }
+
     /// Whether a carried file goes along in the files that are laid out.
     pub fn goes_along(&self, name: &str) -> bool {
         self.along.iter().any(|along| along == name)

@@ -3,12 +3,12 @@
 use crate::args::ConvertArgs;
 use crate::beside::Beside;
 use crate::checked::Checked;
-use crate::failure::{Stop, of_problem};
+use crate::failure::Stop;
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
 use crate::source::Opened;
-use crate::{spec, target};
+use crate::target;
 use serde::Serialize;
 use serde_json::json;
 use std::path::Path;
@@ -16,6 +16,8 @@ use ucl_exec::Outcome;
 use ucl_formats::Format;
 use ucl_formats::huggingface::STATES;
 use ucl_formats::universal::MANIFEST;
+use ucl_load::of_problem;
+use ucl_load::specs;
 use ucl_plan::{Plan, Report, Work};
 
 pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -39,7 +41,7 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     beside.report(&mut report);
     session.say(&opened.recognised(&plan.bound))?;
 
-    let spec = plan.bound.spec.map(|(program, _)| spec::flat(program, false));
+    let spec = plan.bound.spec.map(|(program, _)| specs::flat(program, false));
     let total = plan.files().iter().map(|file| file.len).sum();
     let outcome = watched(session, (Count::Written, total), |meter| {
         ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {

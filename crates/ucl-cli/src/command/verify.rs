@@ -1,7 +1,7 @@
 //! `ucl verify`: digests of a universal folder, CRCs of torch files, and that nothing is missing.
 
 use crate::args::VerifyArgs;
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::progress::{Count, Meter, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
@@ -15,6 +15,7 @@ use ucl_formats::huggingface::states;
 use ucl_formats::inventory::{Data, Stored};
 use ucl_formats::universal::{Entry, Manifest};
 use ucl_formats::verify::{storages, strays};
+use ucl_load::Failure;
 
 pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let options = target::options(&args.run, false);
