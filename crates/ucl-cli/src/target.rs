@@ -38,15 +38,10 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
+        Format::Dcp => (Made::Dcp, "stored", States::All),
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
-    if states == States::All && format == Made::HuggingFace {
-        return Err(refuse(
-            "this version writes the weights alone into a Hugging Face model",
-            "leave --states out; `--to universal` keeps the optimizer's states",
-        ));
-    }
     let view = args.view.as_deref().unwrap_or(view);
     if format == Made::Megatron && ["megatron-v0", "megatron-v1"].contains(&view) {
         return Err(refuse(
@@ -70,7 +65,10 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);
-        return Ok(args.mesh.clone().unwrap_or_else(|| own.clone()));
+        let mut own = own.clone();
+        // Other axes are no cuts of FSDP's.
+        own.retain(|axis, _| format != Made::Dcp || axis == "dp");
+        return Ok(args.mesh.clone().unwrap_or(own));
     }
     let Some((axis, _)) = args.mesh.iter().flatten().find(|(_, size)| **size > 1) else {
         return Ok(Mesh::new());

@@ -169,8 +169,11 @@ impl<'a> Plan<'a> {
                     _ if !weights && self.is_merged(item) => outdated.push((number, state.clone())),
                     Cover::Whole => {
                         let tensor = self.tensor(item, state, own_types[number]);
-                        let series = chosen.entry(tensor.state.clone()).or_default();
-                        series.push(Chosen { item: number, tensor, from: state.clone() });
+                        let master = self.kept_master(item, state, &tensor);
+                        for tensor in std::iter::once(tensor).chain(master) {
+                            let series = chosen.entry(tensor.state.clone()).or_default();
+                            series.push(Chosen { item: number, tensor, from: state.clone() });
+                        }
                     }
                     Cover::Part(_) if state == "fp32" && self.covered(item, "param") == Cover::Whole => {}
                     Cover::Part(why) => wrong.push(
@@ -188,16 +191,21 @@ impl<'a> Plan<'a> {
             of_state.sort_by_key(|one| one.item);
         }
         let mut chosen: Vec<Chosen> = chosen.into_values().flatten().collect();
-        if self.target.format == Format::HuggingFace {
-            chosen.sort_by_key(|one| one.item);
-        }
         let places = self.saved_order();
         if let Some(places) = &places {
-            chosen.sort_by(|a, b| places[a.item].cmp(&places[b.item]));
+            chosen.sort_by(|a, b| {
+                let by_state = a.tensor.state.cmp(&b.tensor.state);
+                by_state.then_with(|| places[a.item].cmp(&places[b.item]))
+            });
         }
         let joined = chosen.iter().enumerate().map(|(number, one)| {
             let place = |one: &Chosen| places.as_ref().map(|places| &places[one.item]);
-            number > 0 && place(one).is_some() && place(one) == place(&chosen[number - 1])
+            let before = number.checked_sub(1).map(|before| &chosen[before]);
+            before.is_some_and(|before| {
+                place(one).is_some()
+                    && place(one) == place(before)
+                    && one.tensor.state == before.tensor.state
+            })
         });
         let joined: Vec<bool> = joined.collect();
         self.arrange(chosen, &joined).map_err(|diagnostic| vec![diagnostic])
@@ -246,16 +254,7 @@ impl<'a> Plan<'a> {
 
     /// `own` is the type of the model's own weights.
     pub(crate) fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
-        let boxes = self.boxes(item, 0..item.shape.iter().product());
-        let pieces = boxes.iter().flat_map(|(param, component)| {
-            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
-            found
-                .filter(|(piece, _)| piece.role != PieceRole::Replica)
-                .map(|(piece, _)| piece.dtype)
-        });
-        // What is put together of several types gets one that holds them all.
-        let common = pieces.reduce(|a, b| a.common(b).unwrap_or(a));
-        let stored = common.or(own).unwrap_or(DType::F32);
+        let stored = self.counted_type(item, state).or(own).unwrap_or(DType::F32);
         let dtype = match (self.target.dtype, self.target.format) {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,
@@ -273,6 +272,19 @@ impl<'a> Plan<'a> {
             file: 0,
             offset: 0,
         }
+    }
+
+    /// The type of what counts of an item in a state; what is put together of several gets one that
+    /// holds them all.
+    pub(crate) fn counted_type(&self, item: &Item, state: &str) -> Option<DType> {
+        let boxes = self.boxes(item, 0..item.shape.iter().product());
+        let pieces = boxes.iter().flat_map(|(param, component)| {
+            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
+            found
+                .filter(|(piece, _)| piece.role != PieceRole::Replica)
+                .map(|(piece, _)| piece.dtype)
+        });
+        pieces.reduce(|a, b| a.common(b).unwrap_or(a))
     }
 
     /// The boxes of a range of an item's elements, clipped: by parameter.

@@ -9,10 +9,12 @@ use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
 use crate::source::Opened;
 use crate::target;
+use serde::Serialize;
 use serde_json::json;
 use std::path::Path;
 use ucl_exec::Outcome;
 use ucl_formats::Format;
+use ucl_formats::huggingface::STATES;
 use ucl_formats::universal::MANIFEST;
 use ucl_load::of_problem;
 use ucl_load::specs;
@@ -44,14 +46,15 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     let outcome = watched(session, (Count::Written, total), |meter| {
         ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {
             let mut files = beside.files()?;
+            if let Some(states) = plan.optimizer_states(&outcome.digests) {
+                files.push((STATES.to_owned(), json_text(&states)?));
+            }
             if plan.target.format != Format::Universal {
                 return Ok(files);
             }
             let names = files.iter().map(|(name, _)| name.clone()).collect();
             let manifest = plan.manifest(&outcome.digests, spec.clone(), names);
-            let mut text = serde_json::to_string_pretty(&manifest)?;
-            text.push('\n');
-            files.push((MANIFEST.to_owned(), text.into_bytes()));
+            files.push((MANIFEST.to_owned(), json_text(&manifest)?));
             Ok(files)
         })
     })??;
@@ -71,6 +74,12 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         "not_finite": checked.not_finite_json(),
     }))?;
     Ok(Answer::Yes)
+}
+
+fn json_text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text.into_bytes())
 }
 
 /// What was written, read, checked, dropped.

@@ -3,6 +3,7 @@
 //! What PyTorch's own saves (DCP) and Megatron-core's `torch_dist` share. An item is a whole torch file
 //! with the root folder `archive`, as `torch.save` into a stream writes it.
 
+mod fsdp;
 mod metadata;
 mod rows;
 
@@ -12,6 +13,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 use ucl_tensor::DType;
 
+pub(crate) use fsdp::{lay_out, notes};
 pub(crate) use rows::{chunked, rows};
 
 /// The root folder of an item's zip.
