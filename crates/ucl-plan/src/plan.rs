@@ -39,6 +39,8 @@ pub struct Plan<'a> {
     pub(crate) weights: Vec<Weights>,
     /// What of the source's carried files goes along in the files that are laid out, by name.
     pub(crate) along: Vec<String>,
+    /// What the format of a target that is cut could not keep, a sentence each.
+    pub(crate) unkept: Vec<String>,
     pub(crate) merging: Option<Merging>,
     /// Items whose weights are merged, by the states of the optimizer that they had: these are left out.
     pub(crate) outdated: Vec<(usize, String)>,
@@ -135,6 +137,7 @@ impl<'a> Plan<'a> {
             from: Vec::new(),
             weights: Vec::new(),
             along: Vec::new(),
+            unkept: Vec::new(),
             merging,
             outdated: Vec::new(),
         };

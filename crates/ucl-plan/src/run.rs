@@ -63,6 +63,7 @@ impl Plan<'_> {
         notes.extend(self.trains_masters());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;
+        self.unkept = laid.lossy;
         self.bound.notes.extend(notes);
         self.filled()
     }
@@ -248,7 +249,7 @@ struct Places {
     known: HashMap<String, (usize, usize)>,
     /// By stored name: its step, where that is not its group's.
     steps: HashMap<String, serde_json::Value>,
-    /// Whether every trained tensor so far was named by a group.
+    /// What a person should know of it.
     notes: Vec<String>,
 }
 

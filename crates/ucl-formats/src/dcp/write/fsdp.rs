@@ -61,7 +61,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     if let Some(step) = run.step.filter(|_| !along.iter().any(|name| name == "step.pt")) {
         object(&mut save, (STEP, vec![json!(STEP)]), &json!(step))?;
     }
-    Ok(RunLayout { files: save.finish("")?, along })
+    Ok(RunLayout { files: save.finish("")?, along, ..RunLayout::default() })
 }
 
 /// What a person should know of it, a sentence each.

@@ -12,6 +12,7 @@ mod source;
 
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 use source::Source;
+use std::collections::BTreeSet;
 use ucl_tensor::DType;
 
 /// How the optimizer is cut over the data-parallel ranks.
@@ -112,7 +113,23 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along })
+    Ok(RunLayout { files, along, lossy: steps(run) })
+}
+
+/// Parameters whose step is not their group's: a flat buffer has one for all that is in it.
+fn steps(run: &Run<'_>) -> Vec<String> {
+    let held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    let other = held.filter(|held| {
+        let group = held.place.and_then(|(group, _)| run.groups.get(group));
+        held.step.is_some() && held.step.as_ref() != group.and_then(|group| group.step.as_ref())
+    });
+    let other: BTreeSet<&str> = other.map(|held| held.name.as_str()).collect();
+    let Some(first) = other.first() else { return Vec::new() };
+    let said = format!(
+        "{} parameters were at another step than their group, such as {first:?}: DeepSpeed keeps one for all of a group",
+        other.len()
+    );
+    vec![said]
 }
 
 fn size(run: &Run<'_>, axis: &str) -> u64 {
