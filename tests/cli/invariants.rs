@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which crates of ours a crate may build on.
-const FLOORS: [(&str, &[&str]); 8] = [
+const FLOORS: [(&str, &[&str]); 9] = [
     ("ucl-tensor", &[]),
     ("ucl-ir", &[]),
     ("ucl-formats", &["ucl-tensor"]),
@@ -14,13 +14,26 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("ucl-plan", &["ucl-tensor", "ucl-ir", "ucl-formats"]),
     ("ucl-exec", &["ucl-tensor", "ucl-plan"]),
     (
-        "ucl-cli",
+        "ucl-load",
         &["ucl-tensor", "ucl-ir", "ucl-formats", "ucl-parser", "ucl-specs", "ucl-plan", "ucl-exec"],
+    ),
+    (
+        "ucl-cli",
+        &[
+            "ucl-tensor",
+            "ucl-ir",
+            "ucl-formats",
+            "ucl-parser",
+            "ucl-specs",
+            "ucl-plan",
+            "ucl-exec",
+            "ucl-load",
+        ],
     ),
 ];
 
-/// Files of the command that read or write specs.
-const FILES_OF_THE_COMMAND: [&str; 2] = ["ucl-cli/src/command/fmt.rs", "ucl-cli/src/spec.rs"];
+/// Files above that read or write specs.
+const FILES_WITH_SPECS: [&str; 2] = ["ucl-cli/src/command/fmt.rs", "ucl-load/src/specs.rs"];
 
 /// Files that may hold `unsafe`.
 const UNSAFE_FILES: [&str; 0] = [];
@@ -112,7 +125,7 @@ fn only_formats_and_executor_touch_files() {
     let found = offenders(&words, |name| {
         name.starts_with("ucl-formats/")
             || name.starts_with("ucl-exec/")
-            || FILES_OF_THE_COMMAND.contains(&name)
+            || FILES_WITH_SPECS.contains(&name)
     });
     // A type called `File` of the language is no file.
     let found: Vec<_> = found.iter().filter(|line| !line.contains("ast::File")).collect();

@@ -1,6 +1,6 @@
 //! Files beside the tensors: what goes along as it is, and the model's config.
 
-use crate::failure::{Failure, Stop, of_problem};
+use crate::failure::Stop;
 use crate::show;
 use std::error::Error;
 use std::path::Path;
@@ -8,6 +8,7 @@ use ucl_formats::carry::carried_bytes;
 use ucl_formats::huggingface::{changed, model_files};
 use ucl_formats::inventory::Carried;
 use ucl_formats::{Format, Problem};
+use ucl_load::{Failure, of_problem};
 use ucl_plan::{ConfigChange, Plan, Report};
 
 const CONFIG: &str = "config.json";

@@ -2,8 +2,8 @@
 
 use std::io;
 use ucl_exec::ExecError;
-use ucl_formats::Problem;
-use ucl_ir::{Diagnostic, Source};
+use ucl_ir::Diagnostic;
+use ucl_load::Failure;
 
 /// Everything that stops a command.
 #[derive(Debug)]
@@ -14,36 +14,9 @@ pub(crate) enum Stop {
     Unwritable(io::Error),
 }
 
-/// Mistakes and the texts that their places are in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Failure {
-    /// All of them.
-    pub(crate) diagnostics: Vec<Diagnostic>,
-    /// What their spans index.
-    pub(crate) sources: Vec<Source>,
-}
-
-impl Failure {
-    /// Mistakes in specs.
-    pub(crate) fn in_specs(diagnostics: Vec<Diagnostic>, sources: Vec<Source>) -> Failure {
-        Failure { diagnostics, sources }
-    }
-
-    /// One mistake without a place.
-    pub(crate) fn one(diagnostic: Diagnostic) -> Failure {
-        Failure { diagnostics: vec![diagnostic], sources: Vec::new() }
-    }
-}
-
-/// A problem with a checkpoint, as one of the mistakes.
-pub(crate) fn of_problem(problem: &Problem) -> Diagnostic {
-    let diagnostic = Diagnostic::new("ucl::checkpoint", problem.to_string());
-    problem.help.iter().fold(diagnostic, |diagnostic, help| diagnostic.help(help))
-}
-
 /// Something that was asked for and cannot be had.
 pub(crate) fn refuse(message: impl Into<String>, help: impl Into<String>) -> Stop {
-    Stop::Failed(Failure::one(Diagnostic::new("ucl::usage", message).help(help)))
+    Stop::Failed(Failure::refused(message, help))
 }
 
 impl From<Failure> for Stop {
@@ -55,12 +28,6 @@ impl From<Failure> for Stop {
 impl From<Diagnostic> for Stop {
     fn from(diagnostic: Diagnostic) -> Stop {
         Stop::Failed(Failure::one(diagnostic))
-    }
-}
-
-impl From<&[Problem]> for Failure {
-    fn from(problems: &[Problem]) -> Failure {
-        Failure { diagnostics: problems.iter().map(of_problem).collect(), sources: Vec::new() }
     }
 }
 

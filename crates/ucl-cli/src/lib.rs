@@ -19,7 +19,6 @@ mod args;
 mod beside;
 mod checked;
 mod command;
-mod derive;
 mod failure;
 mod foreign;
 mod overview;
@@ -27,7 +26,6 @@ mod progress;
 mod session;
 mod show;
 mod source;
-mod spec;
 mod target;
 mod terminal;
 

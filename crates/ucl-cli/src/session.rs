@@ -1,11 +1,12 @@
 //! One run of the command: what was typed, and how to answer.
 
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::show::{self, Style};
 use crate::terminal::Terminal;
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::io;
+use ucl_load::Failure;
 
 /// The version of what `--json` prints.
 const JSON_VERSION: u64 = 1;

@@ -3,8 +3,10 @@
 use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
 use clap::ValueEnum;
+use serde_json::Value;
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
+use ucl_formats::inventory::Framework;
 use ucl_formats::{Format as Made, Inventory};
 use ucl_ir::Mesh;
 use ucl_plan::{HUGGING_FACE_VIEW, Naming, States, Target};
@@ -35,19 +37,25 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Hf => (Made::HuggingFace, HUGGING_FACE_VIEW, States::Weights),
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
+        Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
+        Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
+        Format::Dcp => (Made::Dcp, "stored", States::All),
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
-    if states == States::All && format == Made::HuggingFace {
+    let view = args.view.as_deref().unwrap_or(view);
+    if format == Made::Megatron && ["megatron-v0", "megatron-v1"].contains(&view) {
         return Err(refuse(
-            "this version writes the weights alone into a Hugging Face model",
-            "leave --states out; `--to universal` keeps the optimizer's states",
+            format!(
+                "a step is written as of checkpoint version 3, and `{view}` is of an older one"
+            ),
+            "leave --view out, or say `--view megatron`",
         ));
     }
     Ok(Target {
         format,
         mesh: mesh(args, source, format)?,
-        naming: naming(args.view.as_deref().unwrap_or(view)),
+        naming: naming(view),
         dtype: args.dtype,
         states,
         max_file_bytes: args.max_file_size,
@@ -58,7 +66,10 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);
-        return Ok(args.mesh.clone().unwrap_or_else(|| own.clone()));
+        let mut own = own.clone();
+        // Other axes are no cuts of FSDP's.
+        own.retain(|axis, _| format != Made::Dcp || axis == "dp");
+        return Ok(args.mesh.clone().unwrap_or(own));
     }
     let Some((axis, _)) = args.mesh.iter().flatten().find(|(_, size)| **size > 1) else {
         return Ok(Mesh::new());
@@ -89,11 +100,39 @@ fn zero(args: &TargetArgs, source: &Inventory) -> Zero {
     }
 }
 
+/// The view of a Megatron's ranks: the source's own, else that of Megatron-core's modules as the source
+/// says that they were made.
+fn megatron_view(source: &Inventory) -> &'static str {
+    let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
+    let own = remembered
+        .is_some_and(|view| ["megatron", "mcore"].iter().any(|known| view.starts_with(known)));
+    let old = arg(source, "checkpoint_version").and_then(Value::as_f64).is_some_and(|v| v < 2.0);
+    let local = arg(source, "transformer_impl").and_then(Value::as_str) == Some("local");
+    match (source.framework == Framework::Megatron || own, old, local) {
+        // Their order of queries, keys and values is that of no version that is written.
+        (true, true, _) => "megatron",
+        (true, false, _) => "stored",
+        (false, _, true) => "mcore-local",
+        (false, _, false) => "mcore",
+    }
+}
+
+/// The view of Megatron-core's sharded saves.
+fn torch_dist_view(source: &Inventory) -> &'static str {
+    let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
+    let own = remembered.is_some_and(|view| view.starts_with("torch-dist"));
+    if source.framework == Framework::MegatronDist || own { "stored" } else { "torch-dist" }
+}
+
+fn arg<'a>(source: &'a Inventory, key: &str) -> Option<&'a Value> {
+    source.documents.get("args")?.get(key)
+}
+
 fn unknown(format: Format) -> Stop {
     let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
     refuse(
         format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, and `deepspeed-universal`, DeepSpeed's own universal form",
+        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM, `dcp`, PyTorch's sharded checkpoint, and `deepspeed-universal`, DeepSpeed's own universal form",
     )
 }
 

@@ -164,7 +164,7 @@ impl Inventory {
     }
 
     /// The kind of what was read, or of what a universal folder was made of.
-    fn origin(&self) -> &str {
+    pub(crate) fn origin(&self) -> &str {
         self.universal.as_ref().map_or(&self.kind, |manifest| &manifest.source.kind)
     }
 }

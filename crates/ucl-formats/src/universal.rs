@@ -9,11 +9,15 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use ucl_tensor::DType;
 
+pub(crate) use read::{AGAIN, hold, read_manifest};
 pub use read::{manifest, survey};
 pub(crate) use write::files;
 
 /// The name of the manifest in a universal folder.
 pub const MANIFEST: &str = "ucl.json";
+
+/// What it says that it is.
+const FORMAT: &str = "ucl.universal";
 
 /// The version of the format that this program writes.
 pub const VERSION: u64 = 1;

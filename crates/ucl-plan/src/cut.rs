@@ -9,8 +9,8 @@ use crate::universal::VIEW;
 use serde_json::{Map, Value};
 use ucl_ir::{Diagnostic, Document, Layout, Mesh, Program, View};
 
-/// The view that Megatron-DeepSpeed's own are made from.
-const MEGATRON_DEEPSPEED: &str = "deepspeed";
+/// The views that those of runs with Megatron's arguments are made from.
+const MEGATRONS: [&str; 2] = ["megatron", "mcore"];
 
 /// The ranks of a target that is cut.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(crate) fn cut_at_load(
     naming: &Naming,
     mesh: &Mesh,
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    let (mut items, mut cut) = cut(bound, naming, mesh)?;
+    let (mut items, mut cut) = cut(bound, naming, mesh, false)?;
     let mut wholes = match view_of(bound, naming)? {
         Some((program, view)) => of_view(bound, program, view, false)?,
         None => universal(bound),
@@ -48,7 +48,8 @@ pub(crate) fn cut_at_load(
     Ok((items, cut))
 }
 
-/// The items of all ranks of a mesh, rank after rank, each in the order of the model.
+/// The items of all ranks of a mesh, rank after rank, each in the order of the model; of one rank that
+/// holds all of it where the format's tensors are whole.
 ///
 /// # Errors
 /// There is no such view, a size does not follow, or the mesh does not fit.
@@ -56,11 +57,25 @@ pub(crate) fn cut(
     bound: &Bound<'_>,
     naming: &Naming,
     mesh: &Mesh,
+    is_whole: bool,
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
     let Some((program, view)) = view_of(bound, naming)? else { return whole(bound, mesh) };
+    if let Some(adapter) = bound.params.get(bound.own_params) {
+        let message = format!(
+            "the checkpoint has low-rank pairs ({:?}), and no view says how ranks hold them",
+            adapter.path
+        );
+        let help = "`--to universal` keeps them beside the weights; with --merge-lora it adds them, and what that writes can be cut";
+        return Err(vec![Diagnostic::new("ucl::lora", message).help(help)]);
+    }
     let layout = layout_of(bound, program, view);
-    let axes = axes(layout, mesh, view)?;
-    let cuts = Cuts { layout, mesh: &axes };
+    let axes = match is_whole {
+        true => Mesh::new(),
+        false => axes(layout, mesh, view)?,
+    };
+    // To what whole tensors are padded may depend on who reads them.
+    let said = if is_whole { mesh } else { &axes };
+    let cuts = Cuts { layout, mesh: said };
     let mut wrong = obligations(layout, &bound.sizes, (program, view), &bound.set, cuts);
     wrong.extend(uneven_names(program, cuts, &bound.sizes));
     if !wrong.is_empty() {
@@ -106,8 +121,8 @@ pub(crate) fn cut(
         items.extend(own);
     }
     let reads_args = program.model.bindings.iter().any(|line| line.document == Document::Args);
-    let megatron = view.name == MEGATRON_DEEPSPEED
-        || view.ancestors.iter().any(|name| name == MEGATRON_DEEPSPEED);
+    let own = |name: &String| MEGATRONS.contains(&name.as_str());
+    let megatron = own(&view.name) || view.ancestors.iter().any(own);
     let megatron = megatron && reads_args;
     cut.args = megatron.then(|| args(bound, program, view, mesh, &cut));
     Ok((items, cut))
@@ -202,10 +217,47 @@ fn args(
         }),
     };
     let mut args = document_of(program, view, Document::Args, &number);
-    // By these a reader knows whose arguments they are.
-    for (key, dim) in [("num_layers", "l"), ("hidden_size", "h")] {
+    // By these a reader knows whose arguments they are, and Megatron builds the model.
+    let sizes = [
+        ("num_layers", "l"),
+        ("hidden_size", "h"),
+        ("ffn_hidden_size", "f"),
+        ("kv_channels", "d"),
+        ("num_query_groups", "k"),
+        ("max_position_embeddings", "c"),
+        ("num_experts", "e"),
+    ];
+    for (key, dim) in sizes {
         args.extend(number(dim).map(|size| (key.to_owned(), Value::from(size))));
     }
+    args.extend(built(bound, &number));
     args.extend(cut.padded_vocab.map(|size| ("padded_vocab_size".to_owned(), size.into())));
     args
+}
+
+/// What the parameters themselves tell of the modules that hold them, and a Hugging Face config.
+fn built(bound: &Bound<'_>, number: &dyn Fn(&str) -> Option<u64>) -> Vec<(String, Value)> {
+    let has = |end: &str| bound.params.iter().any(|param| param.path.ends_with(end));
+    let table = bound.params.iter().any(|param| param.path == "pos");
+    let bias = has("mlp.down.bias") || has("attn.o.bias");
+    let said = [
+        ("group_query_attention", Value::from(number("k") != number("n"))),
+        ("swiglu", Value::from(has(".gate"))),
+        ("normalization", Value::from(if has("norm.bias") { "LayerNorm" } else { "RMSNorm" })),
+        ("add_bias_linear", Value::from(bias)),
+        ("add_qkv_bias", Value::from(has("attn.q.bias"))),
+        ("add_position_embedding", Value::from(table)),
+        ("position_embedding_type", Value::from(if table { "learned_absolute" } else { "rope" })),
+    ];
+    let told = [
+        ("layernorm_epsilon", &["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"][..]),
+        ("rotary_base", &["rope_theta"]),
+        ("max_position_embeddings", &["max_position_embeddings", "n_positions"]),
+    ];
+    let config = bound.inventory.documents.get("config");
+    let told = told.into_iter().filter_map(|(key, names)| {
+        let value = names.iter().find_map(|name| config?.get(*name))?;
+        value.is_number().then(|| (key, value.clone()))
+    });
+    said.into_iter().chain(told).map(|(key, value)| (key.to_owned(), value)).collect()
 }

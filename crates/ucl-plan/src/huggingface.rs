@@ -2,12 +2,12 @@
 
 use crate::document::numbers_of;
 use crate::plan::Plan;
-use crate::target::{Item, Naming, of_view};
-use crate::work::Work;
+use crate::target::{Item, Naming, States, of_view};
+use crate::work::{TargetTensor, Work};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use ucl_formats::Format;
-use ucl_formats::huggingface::torch_name;
+use ucl_formats::huggingface::{States as OptimizerStates, torch_name};
 use ucl_ir::Document;
 use ucl_tensor::DType;
 
@@ -33,6 +33,31 @@ pub struct ConfigChange {
 }
 
 impl Plan<'_> {
+    /// What is kept beside a model of masters that are no weights of it, as these have another type.
+    pub(crate) fn kept_master(
+        &self,
+        item: &Item,
+        state: &str,
+        weight: &TargetTensor,
+    ) -> Option<TargetTensor> {
+        let keeps = self.target.format == Format::HuggingFace && self.target.states == States::All;
+        let master = self.counted_type(item, state).filter(|_| keeps && state == "fp32")?;
+        let tensor = || TargetTensor { state: state.to_owned(), dtype: master, ..weight.clone() };
+        (master != weight.dtype).then(tensor)
+    }
+
+    /// What `optimizer.json` says beside a model; `None` if nothing of an optimizer is written. `digests`
+    /// are those of [`Work::tensors`], in order.
+    pub fn optimizer_states(&self, digests: &[String]) -> Option<OptimizerStates> {
+        let inventory = self.bound.inventory;
+        let beside = self.tensors().iter().any(|tensor| tensor.state != "param");
+        let keeps = self.target.format == Format::HuggingFace && self.target.states == States::All;
+        (keeps && (beside || inventory.optimizer.is_some())).then(|| {
+            let optimizer = inventory.optimizer.as_ref().map(|of| self.optimizer(of));
+            OptimizerStates::new(inventory.step, optimizer, self.entries(digests))
+        })
+    }
+
     /// What `config.json` has to say otherwise: the type of the weights, where it says one, and whether
     /// the head is tied. Empty where there is no config. `given` says that the config is not the
     /// source's own.
@@ -65,7 +90,8 @@ impl Plan<'_> {
     /// beside them, and the type that a config says is that of what they stand for.
     fn new_dtype(&self, given: bool, said: &[&str]) -> Option<&'static str> {
         let own_types = self.own_types();
-        let tensors = self.wholes().map(|(tensor, item, _)| (tensor, item));
+        let weights = self.wholes().filter(|(tensor, _, _)| tensor.state == "param");
+        let tensors = weights.map(|(tensor, item, _)| (tensor, item));
         let floats: Vec<_> = tensors.filter(|(tensor, _)| is_wide(tensor.dtype)).collect();
         let cast = floats
             .iter()
@@ -85,7 +111,7 @@ impl Plan<'_> {
         let is_said = |dtype| torch_name(dtype).is_some_and(|name| said.contains(&name));
         inventory.is_of_hugging_face()
             && (inventory.universal.is_none()
-                || self.tensors().iter().any(|tensor| is_said(tensor.dtype)))
+                || self.tensors().iter().any(|t| t.state == "param" && is_said(t.dtype)))
     }
 
     /// Whether the config says that the head is tied.

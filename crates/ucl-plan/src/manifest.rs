@@ -3,8 +3,9 @@
 use crate::bind::{Own, is_weight};
 use crate::plan::Plan;
 use crate::target::{Item, Naming};
-use crate::work::Work;
+use crate::work::{TargetTensor, Work};
 use indexmap::IndexMap;
+use ucl_formats::Format;
 use ucl_formats::inventory::{Group, Optimizer, Role};
 use ucl_formats::lora::Adapters;
 use ucl_formats::universal::{Entry, Manifest, Origin, StateEntry, VERSION};
@@ -21,42 +22,6 @@ impl Plan<'_> {
     ) -> Manifest {
         let inventory = self.bound.inventory;
         let spec = spec.filter(|_| !self.leaves_its_spec());
-        let mut entries: IndexMap<usize, Entry> = IndexMap::new();
-        let mut order: Vec<usize> = self.wholes().map(|(_, item, _)| item).collect();
-        order.sort_unstable();
-        order.dedup();
-        let own_types = self.own_types();
-        for item in order {
-            let own = self.own(&self.items[item]);
-            entries.insert(
-                item,
-                Entry {
-                    name: self.items[item].name.clone(),
-                    dims: match self.leaves_its_spec() {
-                        true => Vec::new(),
-                        false => self.items[item].dims.clone(),
-                    },
-                    shape: self.items[item].shape.clone(),
-                    role: own.map_or(Role::Trained, |own| own.role),
-                    dtype: own_types[item].unwrap_or(DType::F32),
-                    aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
-                    states: IndexMap::new(),
-                },
-            );
-        }
-        for ((tensor, item, _), digest) in self.wholes().zip(digests) {
-            let Some(entry) = entries.get_mut(&item) else { continue };
-            let known = own_types[item].is_some();
-            if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
-                entry.dtype = tensor.dtype;
-            }
-            let state = StateEntry {
-                file: self.files()[tensor.file].path.clone(),
-                dtype: tensor.dtype,
-                digest: digest.clone(),
-            };
-            entry.states.insert(tensor.state.clone(), state);
-        }
         Manifest {
             format: "ucl.universal".to_owned(),
             version: VERSION,
@@ -83,12 +48,62 @@ impl Plan<'_> {
                 false => self.bound.numbers(),
             },
             spec,
-            tensors: entries.into_values().collect(),
+            tensors: self.entries(digests),
             optimizer: inventory.optimizer.as_ref().map(|optimizer| self.optimizer(optimizer)),
             metadata: inventory.metadata.clone(),
             adapters: self.adapters(),
             extra,
         }
+    }
+
+    /// Every tensor that is written, with its states, in the order of the model.
+    pub(crate) fn entries(&self, digests: &[String]) -> Vec<Entry> {
+        let mut entries: IndexMap<usize, Entry> = IndexMap::new();
+        let mut order: Vec<usize> = self.wholes().map(|(_, item, _)| item).collect();
+        order.sort_unstable();
+        order.dedup();
+        let own_types = self.own_types();
+        for item in order {
+            let own = self.own(&self.items[item]);
+            entries.insert(
+                item,
+                Entry {
+                    name: self.items[item].name.clone(),
+                    dims: match self.leaves_its_spec() {
+                        true => Vec::new(),
+                        false => self.items[item].dims.clone(),
+                    },
+                    shape: self.items[item].shape.clone(),
+                    role: own.map_or(Role::Trained, |own| own.role),
+                    dtype: own_types[item].unwrap_or(DType::F32),
+                    aliases: own.map_or_else(Vec::new, |own| self.aliases(&own.name)),
+                    states: IndexMap::new(),
+                },
+            );
+        }
+        for ((tensor, item, from), digest) in self.wholes().zip(digests) {
+            let Some(entry) = entries.get_mut(&item) else { continue };
+            let known = own_types[item].is_some();
+            if is_weight(&tensor.state) && (!known || self.target.dtype.is_some()) {
+                entry.dtype = tensor.dtype;
+            }
+            let state = StateEntry {
+                file: self.files()[tensor.file].path.clone(),
+                dtype: tensor.dtype,
+                digest: digest.clone(),
+            };
+            entry.states.insert(self.told_state(tensor, item, from).to_owned(), state);
+        }
+        entries.into_values().collect()
+    }
+
+    /// The state that a written tensor is told to be in: a model's weight that is its own master is one.
+    fn told_state<'s>(&self, tensor: &'s TargetTensor, item: usize, from: &'s str) -> &'s str {
+        let master = self.target.format == Format::HuggingFace
+            && tensor.state == "param"
+            && from == "fp32"
+            && self.counted_type(&self.items[item], from) == Some(tensor.dtype);
+        if master { from } else { &tensor.state }
     }
 
     /// The low-rank pairs that are kept, and the view that spells their weights.
@@ -176,7 +191,7 @@ impl Plan<'_> {
     }
 
     /// The optimizer's groups under the target's names.
-    fn optimizer(&self, optimizer: &Optimizer) -> Optimizer {
+    pub(crate) fn optimizer(&self, optimizer: &Optimizer) -> Optimizer {
         let names = self.names();
         let rename = |name: &String| names.get(name).cloned().unwrap_or_else(|| vec![name.clone()]);
         let groups = optimizer.groups.iter().map(|group| {

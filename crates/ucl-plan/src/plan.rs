@@ -39,6 +39,8 @@ pub struct Plan<'a> {
     pub(crate) weights: Vec<Weights>,
     /// What of the source's carried files goes along in the files that are laid out, by name.
     pub(crate) along: Vec<String>,
+    /// What the format of a target that is cut could not keep, a sentence each.
+    pub(crate) unkept: Vec<String>,
     pub(crate) merging: Option<Merging>,
     /// Items whose weights are merged, by the states of the optimizer that they had: these are left out.
     pub(crate) outdated: Vec<(usize, String)>,
@@ -120,7 +122,7 @@ impl<'a> Plan<'a> {
             true if target.format.is_cut_at_load() => {
                 cut_at_load(&bound, &target.naming, &target.mesh)?
             }
-            true => cut(&bound, &target.naming, &target.mesh)?,
+            true => cut(&bound, &target.naming, &target.mesh, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
                 (items(&bound, &target.naming, merging.is_some())?, whole)
@@ -138,6 +140,7 @@ impl<'a> Plan<'a> {
             from: Vec::new(),
             weights: Vec::new(),
             along: Vec::new(),
+            unkept: Vec::new(),
             merging,
             outdated: Vec::new(),
         };
@@ -172,8 +175,11 @@ impl<'a> Plan<'a> {
                     _ if !weights && self.is_merged(item) => outdated.push((number, state.clone())),
                     Cover::Whole => {
                         let tensor = self.tensor(item, state, own_types[number]);
-                        let series = chosen.entry(tensor.state.clone()).or_default();
-                        series.push(Chosen { item: number, tensor, from: state.clone() });
+                        let master = self.kept_master(item, state, &tensor);
+                        for tensor in std::iter::once(tensor).chain(master) {
+                            let series = chosen.entry(tensor.state.clone()).or_default();
+                            series.push(Chosen { item: number, tensor, from: state.clone() });
+                        }
                     }
                     Cover::Part(_) if state == "fp32" && self.covered(item, "param") == Cover::Whole => {}
                     Cover::Part(why) => wrong.push(
@@ -191,16 +197,21 @@ impl<'a> Plan<'a> {
             of_state.sort_by_key(|one| one.item);
         }
         let mut chosen: Vec<Chosen> = chosen.into_values().flatten().collect();
-        if self.target.format == Format::HuggingFace {
-            chosen.sort_by_key(|one| one.item);
-        }
         let places = self.saved_order();
         if let Some(places) = &places {
-            chosen.sort_by(|a, b| places[a.item].cmp(&places[b.item]));
+            chosen.sort_by(|a, b| {
+                let by_state = a.tensor.state.cmp(&b.tensor.state);
+                by_state.then_with(|| places[a.item].cmp(&places[b.item]))
+            });
         }
         let joined = chosen.iter().enumerate().map(|(number, one)| {
             let place = |one: &Chosen| places.as_ref().map(|places| &places[one.item]);
-            number > 0 && place(one).is_some() && place(one) == place(&chosen[number - 1])
+            let before = number.checked_sub(1).map(|before| &chosen[before]);
+            before.is_some_and(|before| {
+                place(one).is_some()
+                    && place(one) == place(before)
+                    && one.tensor.state == before.tensor.state
+            })
         });
         let joined: Vec<bool> = joined.collect();
         self.arrange(chosen, &joined).map_err(|diagnostic| vec![diagnostic])
@@ -249,16 +260,7 @@ impl<'a> Plan<'a> {
 
     /// `own` is the type of the model's own weights.
     pub(crate) fn tensor(&self, item: &Item, state: &str, own: Option<DType>) -> TargetTensor {
-        let boxes = self.boxes(item, 0..item.shape.iter().product());
-        let pieces = boxes.iter().flat_map(|(param, component)| {
-            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
-            found
-                .filter(|(piece, _)| piece.role != PieceRole::Replica)
-                .map(|(piece, _)| piece.dtype)
-        });
-        // What is put together of several types gets one that holds them all.
-        let common = pieces.reduce(|a, b| a.common(b).unwrap_or(a));
-        let stored = common.or(own).unwrap_or(DType::F32);
+        let stored = self.counted_type(item, state).or(own).unwrap_or(DType::F32);
         let dtype = match (self.target.dtype, self.target.format) {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,
@@ -278,6 +280,19 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The type of what counts of an item in a state; what is put together of several gets one that
+    /// holds them all.
+    pub(crate) fn counted_type(&self, item: &Item, state: &str) -> Option<DType> {
+        let boxes = self.boxes(item, 0..item.shape.iter().product());
+        let pieces = boxes.iter().flat_map(|(param, component)| {
+            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
+            found
+                .filter(|(piece, _)| piece.role != PieceRole::Replica)
+                .map(|(piece, _)| piece.dtype)
+        });
+        pieces.reduce(|a, b| a.common(b).unwrap_or(a))
+    }
+
     /// The boxes of a range of an item's elements, clipped: by parameter.
     pub(crate) fn boxes(&self, item: &Item, elements: Range<u64>) -> Vec<(usize, Component)> {
         let params: Vec<&Param> = item.terms.iter().map(|term| &self.bound.params[*term]).collect();
@@ -290,6 +305,12 @@ impl<'a> Plan<'a> {
                 Some((param, clip(component, &self.bound.params[param])?))
             })
             .collect()
+    }
+
+    /// The coordinates of the model-parallel ranks of a target that is cut, in order; one rank of no
+    /// axes in others.
+    pub fn ranks(&self) -> impl Iterator<Item = &ucl_ir::Mesh> {
+        self.cut.ranks.iter().map(|(at, _)| at)
     }
 
     /// Whether a carried file goes along in the files that are laid out.

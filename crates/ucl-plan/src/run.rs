@@ -12,6 +12,9 @@ use ucl_formats::target::{Held, Rank, Run, Uncut, WriteError};
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
+/// What is written of each item in each state: the first element and how many, for each range.
+type Written<'a> = HashMap<usize, HashMap<&'a str, Vec<(u64, u64)>>>;
+
 impl Plan<'_> {
     /// Lays out the files of a target that is cut.
     ///
@@ -26,6 +29,7 @@ impl Plan<'_> {
                 Ok(found) => {
                     let (mut one, weights) = found;
                     one.place = places.place(self, number, &one).map_err(|why| vec![why])?;
+                    one.step = places.step(self, number, &one);
                     self.weights.push(weights);
                     held.push(one);
                 }
@@ -58,11 +62,29 @@ impl Plan<'_> {
             uncut,
         };
         let laid = self.target.format.lay_out(&run).map_err(|error| vec![unwritable(error)])?;
-        let notes = places.notes.into_iter().chain(laid.notes);
+        let mut notes = places.notes;
+        notes.extend(self.target.format.notes(&run));
+        notes.extend(self.trains_masters());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;
+        self.unkept = laid.lossy;
         self.bound.notes.extend(notes);
         self.filled()
+    }
+
+    /// Says what type the weights have where these are the masters of a run that computes in another.
+    fn trains_masters(&self) -> Option<String> {
+        let own_types = self.own_types();
+        let master = |number: usize| {
+            let item = &self.items[number];
+            let master = self.stored_type(item, "fp32").filter(|_| self.weights[number].masters)?;
+            own_types[number].filter(|own| *own != master).map(|own| (own, master))
+        };
+        let trains = self.target.format.trains_its_weights() && self.target.dtype.is_none();
+        let (own, master) = (0..self.items.len()).filter(|_| trains).find_map(master)?;
+        Some(format!(
+            "FSDP trains one copy of the weights: it is that of the masters, in {master}. The run computed in {own}, for which `MixedPrecisionPolicy(param_dtype=…)` is to be set."
+        ))
     }
 
     /// Second names of what a rank holds: tied parameters by the view, and what the source says.
@@ -121,9 +143,12 @@ impl Plan<'_> {
             return Err(Diagnostic::new("ucl::cover", message)
                 .help("it may have been left out when the checkpoint was saved"));
         };
-        let dtype = self.target.dtype.filter(|_| found.is_float()).unwrap_or(own.unwrap_or(found));
+        // Where the weights are the masters there is no place for others.
+        let trains = self.target.format.trains_its_weights();
+        let dtype = master.filter(|_| trains).or(own).unwrap_or(found);
+        let dtype = self.target.dtype.filter(|_| found.is_float()).unwrap_or(dtype);
         weights.masters = master.is_some();
-        weights.own = stored == Some(dtype);
+        weights.own = stored == Some(dtype) && !(trains && master.is_some());
         let trained = self.target.states == States::All
             && role == Role::Trained
             && (master.is_some() || !states.is_empty());
@@ -158,7 +183,7 @@ impl Plan<'_> {
 
     /// Every element of every state that a rank holds has to be in a file.
     fn filled(&self) -> Result<(), Vec<Diagnostic>> {
-        let mut written: HashMap<usize, HashMap<&str, Vec<(u64, u64)>>> = HashMap::new();
+        let mut written: Written<'_> = HashMap::new();
         for (tensor, parts) in self.laid.tensors.iter().zip(&self.laid.parts) {
             let mut end = 0;
             for part in parts.iter() {
@@ -228,19 +253,27 @@ struct Places {
     groups: Vec<Group>,
     /// By stored name: group and place.
     known: HashMap<String, (usize, usize)>,
-    /// Whether every trained tensor so far was named by a group.
+    /// By stored name: its step, where that is not its group's.
+    steps: HashMap<String, serde_json::Value>,
+    /// What a person should know of it.
     notes: Vec<String>,
 }
 
 impl Places {
     fn of(plan: &Plan<'_>) -> Places {
-        let mut places = Places { groups: Vec::new(), known: HashMap::new(), notes: Vec::new() };
+        let mut places = Places {
+            groups: Vec::new(),
+            known: HashMap::new(),
+            steps: HashMap::new(),
+            notes: Vec::new(),
+        };
         for (number, group) in
             plan.bound.inventory.optimizer.iter().flat_map(|o| &o.groups).enumerate()
         {
             for (place, name) in group.params.iter().enumerate() {
                 places.known.entry(name.clone()).or_insert((number, place));
             }
+            places.steps.extend(group.steps.clone());
             places.groups.push(Group {
                 params: Vec::new(),
                 steps: IndexMap::new(),
@@ -285,6 +318,23 @@ impl Places {
                 ))
             }
         }
+    }
+
+    /// The step of an item, where that is not its group's.
+    fn step(&mut self, plan: &Plan<'_>, number: usize, held: &Held) -> Option<serde_json::Value> {
+        held.place?;
+        let owns = plan.owns(&plan.items[number]);
+        let steps: Vec<_> = owns.iter().map(|own| self.steps.get(&own.name)).collect();
+        let first = steps.first().copied().flatten();
+        if steps.iter().any(|step| *step != first) {
+            let note = format!(
+                "{:?} is made of parameters that were at different steps: it gets one of them.",
+                held.name
+            );
+            self.notes.push(note);
+            return steps.into_iter().flatten().next().cloned();
+        }
+        first.cloned()
     }
 
     /// The group of a tensor that none names: the only one, or by whether matrices and vectors decay.

@@ -119,9 +119,9 @@ impl Speller<'_> {
     /// Whether this stage repeats a parameter that lies on another: the last one does of what has a
     /// name in the tied state, where it keeps a copy of a tied head.
     fn is_repeated(&self, rule: &Rule) -> bool {
-        let last = self.stage().is_some_and(|stage| {
-            self.cuts.part(stage, self.rank) + 1 == self.cuts.ranks(stage)
-        });
+        let last = self
+            .stage()
+            .is_some_and(|stage| self.cuts.part(stage, self.rank) + 1 == self.cuts.ranks(stage));
         let named = rule.spellings.iter().any(|spelling| spelling.when_tied);
         self.tied && self.copy_tied && last && named
     }

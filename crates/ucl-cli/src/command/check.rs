@@ -1,15 +1,16 @@
 //! `ucl check`: every mistake of every spec.
 
 use crate::args::CheckArgs;
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::show::{self, Table};
-use crate::spec;
 use serde_json::{Value, json};
 use ucl_ir::Program;
+use ucl_load::Failure;
+use ucl_load::specs;
 
 pub(super) fn run(args: &CheckArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let library = spec::library(&args.specs)?;
+    let library = specs::library(&args.specs)?;
     let mistakes = library.diagnostics();
     if !mistakes.is_empty() {
         let failure = Failure::in_specs(mistakes, library.sources().to_vec());
@@ -19,9 +20,9 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_, '_>) -> Result<Ans
         session.answer(json!({ "correct": false, "errors": show::failure_json(&failure) }))?;
         return Ok(Answer::No);
     }
-    let names: Vec<String> = args.specs.iter().map(|file| spec::shown(file)).collect();
+    let names: Vec<String> = args.specs.iter().map(|file| specs::shown(file)).collect();
     let own = |program: &Program| program.sources.first().is_some_and(|s| names.contains(&s.name));
-    let programs: Vec<Program> = spec::all(&library)?.into_iter().filter(own).collect();
+    let programs: Vec<Program> = specs::all(&library)?.into_iter().filter(own).collect();
     let mut table = Table::default();
     for program in &programs {
         let views = super::specs::usable(program).count();

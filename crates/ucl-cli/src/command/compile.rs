@@ -3,17 +3,18 @@
 use crate::args::CompileArgs;
 use crate::failure::{Stop, refuse};
 use crate::session::{Answer, Session};
-use crate::{show, spec};
+use crate::show;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use ucl_ir::Program;
+use ucl_load::specs;
 
 pub(super) fn run(args: &CompileArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let mut programs = programs(&args.spec)?;
     if let Some(view) = &args.view {
         programs.iter_mut().try_for_each(|program| keep(program, view))?;
     }
-    let texts: Vec<String> = programs.iter().map(|program| spec::flat(program, true)).collect();
+    let texts: Vec<String> = programs.iter().map(|program| specs::flat(program, true)).collect();
     session.say(&texts.join("\n"))?;
     session.answer(json!({ "programs": programs }))?;
     Ok(Answer::Yes)
@@ -22,10 +23,10 @@ pub(super) fn run(args: &CompileArgs, session: &mut Session<'_, '_>) -> Result<A
 /// A file's programs, or the built-in one of that name.
 pub(super) fn programs(spec: &str) -> Result<Vec<Program>, Stop> {
     if Path::new(spec).is_file() || spec.ends_with(".ucl") {
-        return spec::of_files(&[PathBuf::from(spec)]);
+        return Ok(specs::of_files(&[PathBuf::from(spec)])?);
     }
     let library = ucl_specs::library();
-    Ok(vec![spec::compile(&library, spec)?])
+    Ok(vec![specs::compile(&library, spec)?])
 }
 
 /// Leaves one view, and the layouts that serve it.

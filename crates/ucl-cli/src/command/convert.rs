@@ -3,17 +3,21 @@
 use crate::args::ConvertArgs;
 use crate::beside::Beside;
 use crate::checked::Checked;
-use crate::failure::{Stop, of_problem};
+use crate::failure::Stop;
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
 use crate::source::Opened;
-use crate::{spec, target};
+use crate::target;
+use serde::Serialize;
 use serde_json::json;
 use std::path::Path;
 use ucl_exec::Outcome;
 use ucl_formats::Format;
+use ucl_formats::huggingface::STATES;
 use ucl_formats::universal::MANIFEST;
+use ucl_load::of_problem;
+use ucl_load::specs;
 use ucl_plan::{Plan, Report, Work};
 
 pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
@@ -37,19 +41,20 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
     beside.report(&mut report);
     session.say(&opened.recognised(&plan.bound))?;
 
-    let spec = plan.bound.spec.map(|(program, _)| spec::flat(program, false));
+    let spec = plan.bound.spec.map(|(program, _)| specs::flat(program, false));
     let total = plan.files().iter().map(|file| file.len).sum();
     let outcome = watched(session, (Count::Written, total), |meter| {
         ucl_exec::run(&plan, &args.destination, &options, meter, &|outcome| {
             let mut files = beside.files()?;
+            if let Some(states) = plan.optimizer_states(&outcome.digests) {
+                files.push((STATES.to_owned(), json_text(&states)?));
+            }
             if plan.target.format != Format::Universal {
                 return Ok(files);
             }
             let names = files.iter().map(|(name, _)| name.clone()).collect();
             let manifest = plan.manifest(&outcome.digests, spec.clone(), names);
-            let mut text = serde_json::to_string_pretty(&manifest)?;
-            text.push('\n');
-            files.push((MANIFEST.to_owned(), text.into_bytes()));
+            files.push((MANIFEST.to_owned(), json_text(&manifest)?));
             Ok(files)
         })
     })??;
@@ -69,6 +74,12 @@ pub(super) fn run(args: &ConvertArgs, session: &mut Session<'_, '_>) -> Result<A
         "not_finite": checked.not_finite_json(),
     }))?;
     Ok(Answer::Yes)
+}
+
+fn json_text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text.into_bytes())
 }
 
 /// What was written, read, checked, dropped.

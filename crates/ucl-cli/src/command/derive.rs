@@ -1,11 +1,12 @@
 //! `ucl derive`: the spec of a checkpoint that describes itself.
 
 use crate::args::DeriveArgs;
-use crate::derive;
-use crate::failure::{Failure, Stop, refuse};
+use crate::failure::{Stop, refuse};
 use crate::session::{Answer, Session};
 use serde_json::json;
 use ucl_formats::survey;
+use ucl_load::Failure;
+use ucl_load::derive;
 
 pub(super) fn run(args: &DeriveArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let mut survey = survey(&args.checkpoint);

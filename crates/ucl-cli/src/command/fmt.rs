@@ -1,23 +1,24 @@
 //! `ucl fmt`: specs as they should look.
 
 use crate::args::FmtArgs;
-use crate::failure::{Failure, Stop, of_problem};
+use crate::failure::Stop;
 use crate::session::{Answer, Session};
-use crate::spec;
 use serde_json::{Value, json};
 use ucl_formats::Problem;
 use ucl_ir::Source;
+use ucl_load::specs;
+use ucl_load::{Failure, of_problem};
 
 pub(super) fn run(args: &FmtArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let mut wrong = Failure::default();
     let mut formatted = Vec::new();
     for file in &args.specs {
-        let text = spec::read(file)?;
+        let text = specs::read(file)?;
         match ucl_parser::format(&text) {
             Ok(pretty) => formatted.push((file, pretty != text, pretty)),
             Err(mut mistakes) => {
                 let number = u32::try_from(wrong.sources.len()).unwrap_or(u32::MAX);
-                wrong.sources.push(Source { name: spec::shown(file), text });
+                wrong.sources.push(Source { name: specs::shown(file), text });
                 mistakes
                     .iter_mut()
                     .flat_map(|mistake| &mut mistake.labels)
@@ -36,12 +37,12 @@ pub(super) fn run(args: &FmtArgs, session: &mut Session<'_, '_>) -> Result<Answe
         }
         changed += 1;
         if args.check {
-            session.say(&format!("{} is not formatted", spec::shown(file)))?;
+            session.say(&format!("{} is not formatted", specs::shown(file)))?;
         } else {
             std::fs::write(file, pretty).map_err(|error| -> Stop {
                 of_problem(&Problem::new(*file, format!("it can't be written: {error}."))).into()
             })?;
-            session.say(&format!("{} is formatted", spec::shown(file)))?;
+            session.say(&format!("{} is formatted", specs::shown(file)))?;
         }
     }
     let files: Vec<Value> = formatted

@@ -3,7 +3,7 @@
 mod found;
 
 use crate::args::InspectArgs;
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::overview::Overview;
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
@@ -12,6 +12,7 @@ use found::Found;
 use serde_json::json;
 use ucl_formats::{Format, Inventory, Problem};
 use ucl_ir::Mesh;
+use ucl_load::Failure;
 use ucl_plan::{Bound, Naming, Plan, Recognition, States, Target};
 
 pub(super) fn run(args: &InspectArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {

@@ -4,12 +4,12 @@ use crate::args::SpecsArgs;
 use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
-use crate::spec;
 use serde_json::{Value, json};
 use ucl_ir::{Program, View};
+use ucl_load::specs;
 
 pub(super) fn run(_: &SpecsArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let programs = spec::all(&ucl_specs::library())?;
+    let programs = specs::all(&ucl_specs::library())?;
     for program in &programs {
         let mut facts = Facts::default();
         if let [nearest, ..] = program.model.ancestors.as_slice() {

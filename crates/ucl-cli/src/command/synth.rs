@@ -4,11 +4,11 @@
 //! model is the same on every mesh, and whatever is made of it can be checked without it.
 
 use crate::args::{self, SynthArgs};
-use crate::failure::{Failure, Stop, refuse};
+use crate::failure::{Stop, refuse};
 use crate::progress::{Count, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
-use crate::{source, target};
+use crate::target;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use ucl_exec::{Options, Outcome};
 use ucl_formats::Format;
 use ucl_formats::deepspeed::write::Zero;
 use ucl_ir::{Diagnostic, Document, Expr, Mesh, Program, View};
+use ucl_load::Failure;
 use ucl_plan::{Shards, Synth, SynthRun, Work, document_of, numbers_of, shard, usable_view};
 use ucl_tensor::DType;
 
@@ -145,7 +146,7 @@ fn sizes(args: &SynthArgs, program: &Program, view: &View) -> Result<BTreeMap<St
         }
     }
     let mut sizes = match &args.config {
-        Some(folder) => numbers_of(program, view, Document::Config, &source::config(folder)?),
+        Some(folder) => numbers_of(program, view, Document::Config, &ucl_load::config(folder)?),
         None => BTreeMap::new(),
     };
     for list in &args.with {

@@ -1,17 +1,18 @@
 //! `ucl test`: round trips, expected numbers, and lines that nothing pins.
 
 use crate::args::TestArgs;
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::session::{Answer, Session};
 use crate::show::{self, Table};
-use crate::spec;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use ucl_ir::{Diagnostic, Program};
+use ucl_load::Failure;
+use ucl_load::specs;
 use ucl_plan::{Trial, Verdict, trials, unpinned};
 
 pub(super) fn run(args: &TestArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
-    let library = spec::library(&args.specs)?;
+    let library = specs::library(&args.specs)?;
     let mistakes = library.diagnostics();
     if !mistakes.is_empty() {
         let failure = Failure::in_specs(mistakes, library.sources().to_vec());
@@ -19,11 +20,11 @@ pub(super) fn run(args: &TestArgs, session: &mut Session<'_, '_>) -> Result<Answ
         session.answer(json!({ "passed": false, "errors": show::failure_json(&failure) }))?;
         return Ok(Answer::No);
     }
-    let names: Vec<String> = args.specs.iter().map(|file| spec::shown(file)).collect();
+    let names: Vec<String> = args.specs.iter().map(|file| specs::shown(file)).collect();
     let own = |program: &Program| program.sources.first().is_some_and(|s| names.contains(&s.name));
     let mut totals = Totals::default();
     let mut models = Vec::new();
-    for program in spec::all(&library)?.into_iter().filter(own) {
+    for program in specs::all(&library)?.into_iter().filter(own) {
         models.push(model(&program, session, &mut totals)?);
     }
     session.say(&format!("\n{}", totals.line()))?;

@@ -1,7 +1,7 @@
 //! `ucl verify`: digests of a universal folder, CRCs of torch files, and that nothing is missing.
 
 use crate::args::VerifyArgs;
-use crate::failure::{Failure, Stop};
+use crate::failure::Stop;
 use crate::progress::{Count, Meter, watched};
 use crate::session::{Answer, Session};
 use crate::show::{self, Facts};
@@ -11,9 +11,11 @@ use indexmap::IndexMap;
 use serde_json::json;
 use ucl_exec::{DigestRange, Options, Progress, digest_ranges};
 use ucl_formats::Inventory;
+use ucl_formats::huggingface::states;
 use ucl_formats::inventory::{Data, Stored};
-use ucl_formats::universal::Manifest;
+use ucl_formats::universal::{Entry, Manifest};
 use ucl_formats::verify::{storages, strays};
+use ucl_load::Failure;
 
 pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_, '_>) -> Result<Answer, Stop> {
     let options = target::options(&args.run, false);
@@ -24,9 +26,11 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_, '_>) -> Result<An
         return Err(Failure::from(opened.problems()).into());
     }
     session.say(&opened.kind())?;
-    let mut found = match &inventory.universal {
-        Some(manifest) => universal(inventory, manifest, &options, session)?,
-        None => torch_files(inventory, session)?,
+    let states = states(&inventory.root).and_then(Result::ok);
+    let mut found = match (&inventory.universal, states) {
+        (Some(manifest), _) => universal(inventory, manifest, &options, session)?,
+        (None, Some(states)) => digests(inventory, &states.tensors, &options, session)?,
+        (None, None) => torch_files(inventory, session)?,
     };
     let problems = opened.problems().iter().map(|problem| show::name(&problem.to_string()));
     found.wrong.splice(0..0, problems);
@@ -60,6 +64,25 @@ fn universal(
     options: &Options,
     session: &mut Session<'_, '_>,
 ) -> Result<Found, Stop> {
+    let mut found = digests(inventory, &manifest.tensors, options, session)?;
+    match strays(&inventory.root, manifest) {
+        Ok(strays) => {
+            found.wrong.extend(
+                strays.iter().map(|name| format!("{} does not belong here", show::name(name))),
+            );
+        }
+        Err(problem) => found.wrong.push(show::name(&problem.to_string())),
+    }
+    Ok(found)
+}
+
+/// Digests of every tensor of a manifest.
+fn digests(
+    inventory: &Inventory,
+    entries: &[Entry],
+    options: &Options,
+    session: &mut Session<'_, '_>,
+) -> Result<Found, Stop> {
     let mut found = Found::default();
     let places: IndexMap<(&str, &str), &Stored> = inventory
         .tensors
@@ -68,7 +91,7 @@ fn universal(
         .collect();
     let mut ranges = Vec::new();
     let mut expected = Vec::new();
-    for entry in &manifest.tensors {
+    for entry in entries {
         for (state, of_state) in &entry.states {
             let stored = places.get(&(entry.name.as_str(), state.as_str()));
             let what =
@@ -102,14 +125,6 @@ fn universal(
         show::count(agree, "tensor"),
         show::bytes(total)
     ));
-    match strays(&inventory.root, manifest) {
-        Ok(strays) => {
-            found.wrong.extend(
-                strays.iter().map(|name| format!("{} does not belong here", show::name(name))),
-            );
-        }
-        Err(problem) => found.wrong.push(show::name(&problem.to_string())),
-    }
     Ok(found)
 }
 

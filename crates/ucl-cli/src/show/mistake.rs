@@ -1,7 +1,6 @@
 //! Mistakes, with the lines of the spec that they are in.
 
 use super::{Style, clean};
-use crate::failure::Failure;
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
     ThemeCharacters, ThemeStyles,
@@ -9,6 +8,7 @@ use miette::{
 use serde_json::{Value, json};
 use std::fmt;
 use ucl_ir::{Diagnostic, Label, Source};
+use ucl_load::Failure;
 
 /// All mistakes, the places in specs with their lines.
 pub(crate) fn failure(failure: &Failure, style: Style, width: usize) -> String {

@@ -1,9 +1,9 @@
 //! Views that read the same bytes differently.
 
-use crate::failure::Failure;
 use crate::session::Session;
 use crate::show;
 use ucl_ir::Diagnostic;
+use ucl_load::Failure;
 use ucl_plan::Difference;
 
 /// Several views fit: where they differ, and the lines to type.

@@ -1,9 +1,6 @@
-//! A checkpoint that was named: what lies there, and which model and view it is of.
+//! A checkpoint that was named on the command line, and how its readings are told.
 
 mod ambiguous;
-mod bind;
-mod held;
-mod ordered;
 mod plan;
 mod told;
 
@@ -12,29 +9,21 @@ pub(crate) use plan::planned;
 pub(crate) use told::certainty;
 
 use crate::args::{LoraArgs, SourceArgs};
-use crate::derive::{Derived, lay};
-use crate::failure::{Failure, Stop, of_problem, refuse};
+use crate::failure::{Stop, refuse};
 use crate::foreign::Config;
-use crate::{show, spec};
-use serde_json::{Map, Value};
-use std::cell::OnceCell;
+use crate::session::Session;
+use crate::show;
+use ambiguous::ambiguous;
 use std::path::Path;
-use ucl_formats::huggingface::read_config;
-use ucl_formats::{Inventory, Problem, Survey, survey};
-use ucl_ir::{Diagnostic, Program};
-use ucl_plan::{Merge, Naming, Refusal, Said, States, bind, with_universal_view};
+use ucl_formats::{Inventory, Problem};
+use ucl_load::{Checkpoint, Source, Unbound};
+use ucl_plan::{Bound, Merge, Naming, Recognition, States};
 
 /// A checkpoint that was read, and the specs to try on it.
 pub(crate) struct Opened {
-    survey: Survey,
-    programs: Vec<Program>,
-    said: Said,
-    /// Whose config counts.
-    config: Config,
+    checkpoint: Checkpoint,
     /// Whether low-rank pairs are added to their weights.
     merge: Option<Merge>,
-    /// What it says of itself, once that was asked for.
-    derived: OnceCell<Result<Derived, Vec<Diagnostic>>>,
 }
 
 impl Opened {
@@ -42,54 +31,16 @@ impl Opened {
     ///
     /// Fails for specs and configs that cannot be read, and where there is no checkpoint at all.
     pub(crate) fn new(path: &Path, args: &SourceArgs) -> Result<Opened, Stop> {
-        Opened::of(survey(path), args)
+        Opened::of(Checkpoint::open(path, &source(args))?, args)
     }
 
-    /// One of two checkpoints that the same flags were typed for: a universal folder says itself
-    /// what it is, and `--from-view` counts where the files leave the view open.
+    /// One of two checkpoints that the same flags were typed for.
     pub(crate) fn one_of_two(path: &Path, args: &SourceArgs) -> Result<Opened, Stop> {
-        let survey = survey(path);
-        let mut args = args.clone();
-        let view = args.from_view.take();
-        if survey.inventory.universal.is_some() {
-            args.spec.clear();
-        }
-        let mut opened = Opened::of(survey, &args)?;
-        let naming = Naming::Universal;
-        let bound = bind(&opened.programs, opened.inventory(), &opened.said, &naming);
-        if matches!(bound, Err(Refusal::Ambiguous { .. })) {
-            drop(bound);
-            opened.said.view = view;
-        }
-        Ok(opened)
+        Opened::of(Checkpoint::one_of_two(path, &source(args))?, args)
     }
 
-    fn of(mut survey: Survey, args: &SourceArgs) -> Result<Opened, Stop> {
-        let laid = lay(&mut survey.inventory);
-        survey.inventory.notes.extend(laid);
-        let mut whose = Config::Own;
-        if let Some(folder) = &args.config {
-            let config = config(folder)?;
-            let own = survey.inventory.documents.insert("config".to_owned(), config);
-            whose = Config::Given { own: own.is_some() };
-        }
-        let programs = if args.spec.is_empty() {
-            spec::for_inventory(&survey.inventory)?
-        } else {
-            spec::named(&args.spec)?
-        };
-        let model = match programs.as_slice() {
-            [only] if !args.spec.is_empty() => Some(only.model.name.clone()),
-            _ => None,
-        };
-        let programs = with_universal_view(programs, &survey.inventory);
-        let view = args.from_view.clone();
-        let set = args.set.iter().cloned().collect();
-        let said = Said { view, model, named: !args.spec.is_empty(), set };
-        held::take_off(&mut survey, &programs, &said);
-        ordered::order(&mut survey, &programs, &said);
-        let derived = OnceCell::new();
-        let opened = Opened { survey, programs, said, config: whose, merge: None, derived };
+    fn of(checkpoint: Checkpoint, args: &SourceArgs) -> Result<Opened, Stop> {
+        let opened = Opened { checkpoint, merge: None };
         opened.agrees_with(args)?;
         Ok(opened)
     }
@@ -105,7 +56,7 @@ impl Opened {
             return Err(refuse(format!("--lora-alpha {alpha} is no number"), "write it as `16`"));
         }
         if let Some(folder) = args.folder() {
-            ucl_formats::lora::join(&mut self.survey, folder);
+            self.checkpoint.join_adapter(folder);
         }
         self.merge = Some(Merge { alpha: args.lora_alpha });
         Ok(self)
@@ -113,22 +64,41 @@ impl Opened {
 
     /// What its headers tell.
     pub(crate) fn inventory(&self) -> &Inventory {
-        &self.survey.inventory
+        self.checkpoint.inventory()
     }
 
     /// What is wrong with it.
     pub(crate) fn problems(&self) -> &[Problem] {
-        &self.survey.problems
+        self.checkpoint.problems()
     }
 
-    /// Fails with all of them if there are any, and with what keeps the optimizer's states from being
-    /// read if these are wanted.
+    /// Fails with all that keeps these states from being converted.
     pub(crate) fn sound(&self, states: States) -> Result<(), Stop> {
-        let unread = if states == States::All { &self.inventory().unread[..] } else { &[] };
-        match [self.problems(), unread].concat().as_slice() {
-            [] => Ok(()),
-            problems => Err(Failure::from(problems).into()),
-        }
+        Ok(self.checkpoint.sound(states)?)
+    }
+
+    /// Tries every model and view; where nothing could be read, nothing fits.
+    pub(crate) fn recognise(&self, naming: &Naming) -> Recognition<'_> {
+        self.checkpoint.recognise(naming)
+    }
+
+    /// Finds the one model and view.
+    pub(crate) fn bind(
+        &self,
+        naming: &Naming,
+        session: &Session<'_, '_>,
+    ) -> Result<Bound<'_>, Stop> {
+        self.checkpoint.bind(naming).map_err(|unbound| stop(unbound, session))
+    }
+
+    /// Reads it as a model from now on if it is one, and says whether; else leaves it as it is.
+    pub(crate) fn read_as(&mut self, model: &str) -> bool {
+        self.checkpoint.read_as(model)
+    }
+
+    /// Whose config counts.
+    fn config(&self) -> Config {
+        self.checkpoint.given_config().map_or(Config::Own, |own| Config::Given { own })
     }
 
     /// What was said about the mesh has to be what the files say.
@@ -150,9 +120,20 @@ impl Opened {
     }
 }
 
-/// `config.json` of a folder that the user named.
-pub(crate) fn config(folder: &Path) -> Result<Map<String, Value>, Stop> {
-    read_config(&folder.join("config.json")).map_err(|problem| {
-        of_problem(&problem.help("--config names a folder with the model's config.json")).into()
-    })
+/// What the flags say of a checkpoint.
+fn source(args: &SourceArgs) -> Source {
+    Source {
+        specs: args.spec.clone(),
+        view: args.from_view.clone(),
+        set: args.set.iter().cloned().collect(),
+        config: args.config.clone(),
+    }
+}
+
+/// Why nothing is bound, with the lines to type where somebody has to choose.
+fn stop(unbound: Unbound, session: &Session<'_, '_>) -> Stop {
+    match unbound {
+        Unbound::Ambiguous { fits, differences } => ambiguous(&fits, &differences, session).into(),
+        Unbound::Wrong(failure) => failure.into(),
+    }
 }

@@ -1,11 +1,11 @@
 //! What a checkpoint becomes: under which names, and whether these may be a Hugging Face model's.
 
-use super::Opened;
-use crate::failure::{Failure, Stop, refuse};
+use super::{Opened, stop};
+use crate::failure::{Stop, refuse};
 use crate::foreign;
 use crate::session::Session;
-use indexmap::IndexMap;
 use ucl_formats::Format;
+use ucl_load::Failure;
 use ucl_plan::{Bound, HUGGING_FACE_VIEW, Merge, Naming, Plan, Sure, Target, foreign};
 
 impl Opened {
@@ -18,7 +18,13 @@ impl Opened {
         session: &Session<'_, '_>,
     ) -> Result<Plan<'_>, Stop> {
         if target.format.is_cut() {
-            return self.planned(self.bind_cut(&target, session)?, target);
+            if self.merge.is_some() {
+                return Err(refuse(
+                    "low-rank pairs are merged into whole weights, and this target is cut over ranks",
+                    "merge them first: `--to universal --merge-lora`, then convert that",
+                ));
+            }
+            return self.checkpoint.plan_cut(target).map_err(|unbound| stop(unbound, session));
         }
         if target.format == Format::HuggingFace {
             if self.inventory().is_adapter() && self.merge.is_none() {
@@ -30,7 +36,7 @@ impl Opened {
             let own_view =
                 matches!(&target.naming, Naming::View(name) if self.is_of_transformers(name));
             if !own_view && matches!(target.naming, Naming::View(_)) {
-                self.known_view(&target.naming)?;
+                self.checkpoint.known_view(&target.naming)?;
                 return Err(not_of_transformers());
             }
             let own = target.naming == Naming::Stored && self.stores_names_of_transformers();
@@ -57,24 +63,6 @@ impl Opened {
         self.planned(bound, target)
     }
 
-    /// Finds the model of a target that is cut. Where only the data-parallel ranks change, nobody has to
-    /// say how fused tensors are cut over the others.
-    fn bind_cut(&self, target: &Target, session: &Session<'_, '_>) -> Result<Bound<'_>, Stop> {
-        let Naming::Stored = target.naming else { return self.bind(&target.naming, session) };
-        self.bind(&Naming::Universal, session).or_else(|stop| {
-            let cut = |mesh: &IndexMap<String, u64>| {
-                let mut cut: Vec<_> = mesh.clone().into_iter().collect();
-                cut.retain(|(axis, size)| axis != "dp" && *size > 1);
-                cut.sort();
-                cut
-            };
-            match cut(&target.mesh) == cut(&self.inventory().mesh) {
-                true => self.bind(&Naming::Stored, session).map_err(|_| stop),
-                false => Err(stop),
-            }
-        })
-    }
-
     fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {
         planned_with(bound, target, self.merge.as_ref())
     }
@@ -82,12 +70,12 @@ impl Opened {
     /// Whether no model fits and what the checkpoint says of itself does.
     fn describes_all(&self) -> bool {
         self.recognise(&Naming::Universal).fits.is_empty()
-            && self.by_itself(&Naming::Universal).is_some_and(|bound| bound.is_ok())
+            && self.checkpoint.by_itself(&Naming::Universal).is_some_and(|bound| bound.is_ok())
     }
 
     /// Whether a view is that of Hugging Face's files, or one built on it.
     fn is_of_transformers(&self, name: &str) -> bool {
-        let views = self.programs.iter().filter_map(|program| program.views.get(name));
+        let views = self.checkpoint.programs().iter().filter_map(|program| program.views.get(name));
         name == HUGGING_FACE_VIEW
             || views.into_iter().any(|view| view.ancestors.iter().any(|a| a == HUGGING_FACE_VIEW))
     }
@@ -101,7 +89,7 @@ impl Opened {
 
     /// Whether no spec claims the names, and none was named.
     fn is_unknown(&self) -> bool {
-        let asked = self.said.view.is_some() || self.said.named;
+        let asked = self.checkpoint.said().view.is_some() || self.checkpoint.said().named;
         let found = self.recognise(&Naming::Universal);
         !asked && found.fits.is_empty() && found.near.is_empty()
     }
@@ -114,8 +102,8 @@ impl Opened {
         if is_folder && config.is_some_and(|config| config.contains_key("quantization_config")) {
             return Ok(());
         }
-        match foreign(&self.programs, self.inventory()) {
-            Some(foreign) => Err(foreign::refused(&foreign, self.config, is_folder)),
+        match foreign(self.checkpoint.programs(), self.inventory()) {
+            Some(foreign) => Err(foreign::refused(&foreign, self.config(), is_folder)),
             None => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ mod optimizer;
 mod parts;
 mod states;
 mod tree;
+pub(crate) mod write;
 
 use crate::inventory::{Framework, Inventory, Problem, Survey};
 use std::path::{Path, PathBuf};
@@ -22,8 +23,13 @@ use std::path::{Path, PathBuf};
 pub(crate) use folder::Sharded;
 pub(crate) use huggingface::is_shard;
 pub(crate) use items::items_of;
+pub(crate) use megatron::write as torch_dist;
 pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
+pub(crate) use write::{lay_out, notes as fsdp_notes};
+
+/// How the kind of PyTorch's own saves begins.
+const KIND: &str = "PyTorch DCP";
 
 /// Reads the headers of all files of a sharded save.
 pub(crate) fn survey(root: &Path) -> Survey {
@@ -34,7 +40,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     let mut problems = Vec::new();
     let shards = huggingface::shards(root);
     if !shards.is_empty() && !root.join(metadata::METADATA).is_file() {
-        inventory.kind = format!("PyTorch DCP, safetensors in {} files", shards.len());
+        inventory.kind = format!("{KIND}, safetensors in {} files", shards.len());
         huggingface::survey(&shards, &mut inventory, &mut problems);
         return Survey { inventory, problems };
     }
@@ -44,13 +50,12 @@ pub(crate) fn survey(root: &Path) -> Survey {
     });
     problems.extend(roots.iter().filter_map(|root| unfinished(root)));
     if !problems.is_empty() {
-        inventory.kind = if megatron { "Megatron-core" } else { "PyTorch DCP" }.to_owned();
+        inventory.kind = if megatron { "Megatron-core" } else { KIND }.to_owned();
         return Survey { inventory, problems };
     }
     let paths: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
     let Some(folder) = Sharded::read_all(&paths, &mut inventory.files, &mut problems) else {
-        inventory.kind =
-            if megatron { "Megatron-core torch_dist" } else { "PyTorch DCP" }.to_owned();
+        inventory.kind = if megatron { "Megatron-core torch_dist" } else { KIND }.to_owned();
         return Survey { inventory, problems };
     };
     if megatron || megatron::holds_megatron(&folder) {
@@ -59,7 +64,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
         let files = inventory.files.len().saturating_sub(roots.len());
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
         let plural = if files == 1 { "" } else { "s" };
-        inventory.kind = format!("PyTorch DCP, {files} file{plural}");
+        inventory.kind = format!("{KIND}, {files} file{plural}");
         megatron::fsdp(&folder, &mut inventory, &mut problems);
         parts::around(root, &roots, &mut inventory);
     }

@@ -1,6 +1,7 @@
 //! The files of a model beside its weights: they go along with it.
 
 use super::config::read_config;
+use super::states::{FOLDER, STATES};
 use crate::inventory::Carried;
 use crate::plain::is_weight_file;
 use std::fs;
@@ -92,7 +93,9 @@ pub(crate) fn other_entries(folder: &Path, files: &[Carried]) -> Vec<String> {
         files.iter().any(|file| file.name == *name || file.name.starts_with(&below))
     };
     let mut names = entries(folder);
+    let states = folder.join(STATES).is_file();
     names.retain(|name| !name.starts_with('.') && !is_weight_file(name) && !taken(name));
+    names.retain(|name| !(states && name == FOLDER));
     names.sort();
     names
 }

@@ -1,5 +1,6 @@
 //! Weights as `save_pretrained` writes them, to the byte.
 
+use super::states;
 use crate::inventory::Role;
 use crate::safetensors::{Unwritable, reference_layout};
 use crate::target::{Laid, Wanted};
@@ -7,7 +8,10 @@ use indexmap::IndexMap;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// One file, or shards and their index.
+/// The state of the model's own weights.
+const WEIGHTS: &str = "param";
+
+/// One file, or shards and their index; and such a series for each state of the optimizer.
 pub(crate) fn files(
     tensors: &[Wanted],
     max_bytes: u64,
@@ -17,44 +21,72 @@ pub(crate) fn files(
     // whatever the source's files were for.
     let mut said = metadata.clone();
     said.insert("format".to_owned(), "pt".to_owned());
-    let shards = shards(tensors, max_bytes);
+    let mut states: IndexMap<&str, Vec<usize>> = IndexMap::new();
+    states.insert(WEIGHTS, Vec::new());
+    for (number, tensor) in tensors.iter().enumerate() {
+        states.entry(&tensor.state).or_default().push(number);
+    }
+    let mut files = Vec::new();
+    for (state, numbers) in states {
+        files.extend(series(tensors, &numbers, state, max_bytes, &said)?);
+    }
+    Ok(files)
+}
+
+/// The files of a state.
+fn series(
+    tensors: &[Wanted],
+    numbers: &[usize],
+    state: &str,
+    max_bytes: u64,
+    said: &IndexMap<String, String>,
+) -> Result<Vec<Laid>, Unwritable> {
+    let of_model = state == WEIGHTS;
+    let mut said = if of_model { said.clone() } else { IndexMap::new() };
+    said.insert("format".to_owned(), "pt".to_owned());
+    let shards = shards(tensors, numbers, max_bytes);
     let mut files = Vec::new();
     let mut places = BTreeMap::new();
     for (number, shard) in shards.iter().enumerate() {
         let path = match shards.len() {
+            count if !of_model => states::file(state, number, count),
             1 => "model.safetensors".to_owned(),
             count => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
         };
-        places.extend(shard.iter().map(|at| (tensors[*at].name.as_str(), path.clone())));
+        // An index names files beside it.
+        let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
+        places.extend(shard.iter().map(|at| (tensors[*at].name.as_str(), name.clone())));
         let entries: Vec<_> = shard.iter().map(|at| tensors[*at].entry()).collect();
         files.push(Laid::safetensors(path, shard, reference_layout(&entries, &said)?));
     }
     if shards.len() > 1 {
-        files.push(index(tensors, &places));
+        let path = match of_model {
+            true => "model.safetensors.index.json".to_owned(),
+            false => states::file(state, 0, 1) + ".index.json",
+        };
+        let held: Vec<&Wanted> = numbers.iter().map(|at| &tensors[*at]).collect();
+        files.push(index(path, &held, &places));
     }
     Ok(files)
 }
 
 /// What is larger than a file may be gets a file at once, and what stands before and after it shares
 /// one. Tensors that are joined count as one.
-fn shards(tensors: &[Wanted], max_bytes: u64) -> Vec<Vec<usize>> {
+fn shards(tensors: &[Wanted], numbers: &[usize], max_bytes: u64) -> Vec<Vec<usize>> {
     let mut shards = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut bytes = 0;
-    let mut first = 0;
-    for joined in tensors.chunk_by(|_, next| next.joined) {
-        let numbers = first..first + joined.len();
-        first = numbers.end;
-        let size = joined.iter().map(Wanted::bytes).sum::<u64>();
+    for joined in numbers.chunk_by(|_, next| tensors[*next].joined) {
+        let size = joined.iter().map(|at| tensors[*at].bytes()).sum::<u64>();
         if size > max_bytes {
-            shards.push(numbers.collect());
+            shards.push(joined.to_vec());
             continue;
         }
         if bytes + size > max_bytes {
             shards.push(std::mem::take(&mut open));
             bytes = 0;
         }
-        open.extend(numbers);
+        open.extend(joined);
         bytes += size;
     }
     if !open.is_empty() || shards.is_empty() {
@@ -64,17 +96,16 @@ fn shards(tensors: &[Wanted], max_bytes: u64) -> Vec<Vec<usize>> {
 }
 
 /// Which file holds which tensor.
-fn index(tensors: &[Wanted], places: &BTreeMap<&str, String>) -> Laid {
+fn index(path: String, tensors: &[&Wanted], places: &BTreeMap<&str, String>) -> Laid {
     let parameters = tensors.iter().filter(|tensor| tensor.role != Role::Buffer);
     let index = json!({
         "metadata": {
-            "total_parameters": parameters.map(Wanted::elements).sum::<u64>(),
-            "total_size": tensors.iter().map(Wanted::bytes).sum::<u64>(),
+            "total_parameters": parameters.map(|tensor| tensor.elements()).sum::<u64>(),
+            "total_size": tensors.iter().map(|tensor| tensor.bytes()).sum::<u64>(),
         },
         "weight_map": places,
     });
     let header = format!("{}\n", ascii(&format!("{index:#}"))).into_bytes();
-    let path = "model.safetensors.index.json".to_owned();
     Laid { path, len: header.len() as u64, header, tensors: Vec::new() }
 }
 
@@ -125,7 +156,9 @@ mod tests {
             (&[0, 10, 0], vec![vec![0, 1, 2]]),
             (&[], vec![vec![]]),
         ] {
-            assert_eq!(shards(&tensors(sizes), 10), expected, "{sizes:?}");
+            let tensors = tensors(sizes);
+            let all: Vec<usize> = (0..tensors.len()).collect();
+            assert_eq!(shards(&tensors, &all, 10), expected, "{sizes:?}");
         }
     }
 
@@ -133,8 +166,8 @@ mod tests {
     fn what_is_joined_is_not_cut() {
         let mut tensors = tensors(&[4, 3, 4, 2, 2]);
         tensors[2].joined = true;
-        assert_eq!(shards(&tensors, 10), [vec![0], vec![1, 2, 3], vec![4]]);
-        assert_eq!(shards(&tensors, 6), [vec![1, 2], vec![0, 3], vec![4]]);
+        assert_eq!(shards(&tensors, &[0, 1, 2, 3, 4], 10), [vec![0], vec![1, 2, 3], vec![4]]);
+        assert_eq!(shards(&tensors, &[0, 1, 2, 3, 4], 6), [vec![1, 2], vec![0, 3], vec![4]]);
     }
 
     #[test]

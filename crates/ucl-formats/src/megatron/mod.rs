@@ -22,6 +22,7 @@ mod states;
 mod story;
 mod weights;
 mod whose;
+pub(crate) mod write;
 
 use crate::inventory::{Carried, Framework, Inventory, Survey};
 use crate::ranks::open_all;

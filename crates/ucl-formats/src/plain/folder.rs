@@ -3,6 +3,7 @@
 use super::index::{Index, misplaced, read_index};
 use super::{forget_format, optimizer, read, ungathered};
 use crate::consolidated::is_consolidated;
+use crate::huggingface::take_states;
 use crate::inventory::{ADAPTER, Data, Framework, HUGGING_FACE, Problem, Survey};
 use crate::listed::listed;
 use indexmap::{IndexMap, IndexSet};
@@ -53,6 +54,7 @@ pub fn survey_folder(root: &Path) -> Survey {
         survey.problems.extend(misplaced(&path, &index, &survey.inventory));
     }
     optimizer::take(root, !safe, &mut survey);
+    take_states(root, &mut survey);
     let format = if safe { "safetensors" } else { "torch files" };
     let framework = match (adapter, hugging_face) {
         (true, _) => ADAPTER,

@@ -3,8 +3,8 @@
 use super::{Buffer, RunFile, Seal, WriteError};
 use crate::inventory::{Carried, Problem};
 use crate::named::unreadable;
-use crate::torch::{NodeId, Pickle, TorchFile, TorchLayout, Value, emit};
-use serde_json::Value as Json;
+use crate::torch::{Node, NodeId, Pickle, TorchFile, TorchLayout, Value, emit};
+use serde_json::{Map, Value as Json};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -65,6 +65,37 @@ impl Draft {
     pub(crate) fn namespace(&mut self, attributes: Vec<(String, NodeId)>) -> NodeId {
         let pairs = self.pairs(attributes);
         self.pickle.namespace(pairs)
+    }
+
+    /// Gives values to those keys of a dict, or attributes of an object, that it has.
+    pub(crate) fn set(&mut self, target: NodeId, values: &Map<String, Json>) {
+        for (key, value) in values {
+            if self.held(target, key).is_some() {
+                let value = self.json(value);
+                self.attribute(target, key, value);
+            }
+        }
+    }
+
+    /// Gives a value to a key of a dict, or an attribute of an object.
+    pub(crate) fn attribute(&mut self, target: NodeId, key: &str, value: NodeId) {
+        let of = self.pickle.value(target);
+        let dict = if of.as_dict().is_some() { Some(target) } else { of.state().map(Value::id) };
+        let (Some(dict), place) = (dict, self.held(target, key)) else { return };
+        let name = self.pickle.str(key);
+        if let Node::Dict(dict) = self.pickle.node_mut(dict) {
+            match place {
+                Some(place) => dict.pairs[place].1 = value,
+                None => dict.pairs.push((name, value)),
+            }
+        }
+    }
+
+    /// Where a key stands in a dict, or an attribute in an object.
+    fn held(&self, target: NodeId, key: &str) -> Option<usize> {
+        let of = self.pickle.value(target);
+        let dict = if of.as_dict().is_some() { of } else { of.state()? };
+        dict.pairs()?.position(|(known, _)| known.as_str() == Some(key))
     }
 
     fn pairs(&mut self, entries: Vec<(String, NodeId)>) -> Vec<(NodeId, NodeId)> {

@@ -32,6 +32,12 @@ pub enum Format {
     DeepSpeed(Zero),
     /// DeepSpeed's own universal folder.
     DeepSpeedUniversal,
+    /// A step of Megatron-LM, a file for each rank.
+    Megatron,
+    /// A step of Megatron-core's sharded saves.
+    TorchDist,
+    /// PyTorch's distributed checkpoint (DCP), as a run of FSDP saves it.
+    Dcp,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -110,9 +116,12 @@ impl Format {
         match self {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
-            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => {
-                Ok(Vec::new())
-            },
+            Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
+            | Format::Megatron
+            | Format::TorchDist
+            | Format::Dcp
+            | Format::Slices => Ok(Vec::new()),
         }
     }
 
@@ -120,7 +129,31 @@ impl Format {
     pub fn is_cut(self) -> bool {
         match self {
             Format::Universal | Format::HuggingFace => false,
-            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => true,
+            Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
+            | Format::Megatron
+            | Format::TorchDist
+            | Format::Dcp
+            | Format::Slices => true,
+        }
+    }
+
+    /// Whether its tensors are whole whatever the mesh, which then only says who goes on.
+    pub fn is_whole(self) -> bool {
+        !self.is_cut() || matches!(self, Format::TorchDist | Format::Dcp)
+    }
+
+    /// Whether it has one copy of the weights, which are the masters.
+    pub fn trains_its_weights(self) -> bool {
+        self == Format::Dcp
+    }
+
+    /// What a person should know of a run that is written, a sentence each.
+    pub fn notes(self, run: &Run<'_>) -> Vec<String> {
+        match self {
+            Format::Dcp => crate::dcp::fsdp_notes(run),
+            Format::DeepSpeedUniversal => crate::deepspeed::write::universal_notes(run),
+            _ => Vec::new(),
         }
     }
 
@@ -138,6 +171,9 @@ impl Format {
             Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
             Format::DeepSpeedUniversal => crate::deepspeed::write::lay_out_universal(run),
+            Format::Megatron => crate::megatron::write::lay_out(run),
+            Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
+            Format::Dcp => crate::dcp::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -148,7 +184,12 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
-            Format::DeepSpeed(_) | Format::DeepSpeedUniversal | Format::Slices => None,
+            Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
+            | Format::Megatron
+            | Format::TorchDist
+            | Format::Dcp
+            | Format::Slices => None,
         }
     }
 }

@@ -81,8 +81,8 @@ pub struct RunLayout {
     pub files: Vec<RunFile>,
     /// The names of the source's carried files whose content goes along in them.
     pub along: Vec<String>,
-    /// What the one who loads them has to know.
-    pub notes: Vec<String>,
+    /// What the format could not keep as it was, a sentence each.
+    pub lossy: Vec<String>,
 }
 
 /// A tensor of a rank, in all its states.

@@ -1,12 +1,13 @@
 //! Reads a universal folder: its manifest, and the headers of the files that it names.
 
-use super::{Entry, MANIFEST, Manifest, StateEntry, VERSION};
+use super::{Entry, FORMAT, MANIFEST, Manifest, StateEntry, VERSION};
 use crate::inventory::{
     Carried, Data, FileId, Framework, Inventory, Mesh, Problem, SourceFile, Stored, Survey,
     row_major,
 };
 use crate::safetensors::{Tensor, read_header};
 use indexmap::{IndexMap, IndexSet};
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::{Component, Path};
 
@@ -14,7 +15,7 @@ use std::path::{Component, Path};
 const LARGEST_MANIFEST: u64 = 512 << 20;
 
 /// What helps a folder that is not as its manifest says.
-const AGAIN: &str = "Copy the folder again, or make it again from the checkpoint.";
+pub(crate) const AGAIN: &str = "Copy the folder again, or make it again from the checkpoint.";
 
 /// Reads a universal folder.
 pub fn survey(root: &Path) -> Survey {
@@ -34,6 +35,15 @@ pub fn survey(root: &Path) -> Survey {
 /// # Errors
 /// Says what is wrong with it.
 pub fn manifest(path: &Path) -> Result<Manifest, Problem> {
+    read_manifest(path, FORMAT, VERSION)
+}
+
+/// Reads JSON that says its `format` and `version`.
+pub(crate) fn read_manifest<M: DeserializeOwned>(
+    path: &Path,
+    format: &str,
+    version: u64,
+) -> Result<M, Problem> {
     let wrong = |error: String| {
         Problem::new(path, format!("the manifest can't be read: {error}")).help(AGAIN)
     };
@@ -44,13 +54,13 @@ pub fn manifest(path: &Path) -> Result<Manifest, Problem> {
     let text = fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let value: serde_json::Value =
         serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-    if value.get("format").and_then(|format| format.as_str()) != Some("ucl.universal") {
-        return Err(wrong("its `format` is not `ucl.universal`".to_owned()));
+    if value.get("format").and_then(|format| format.as_str()) != Some(format) {
+        return Err(wrong(format!("its `format` is not `{format}`")));
     }
     match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(VERSION) => {}
-        Some(version) => {
-            let message = format!("it is of version {version}, this program knows {VERSION}");
+        Some(found) if found == version => {}
+        Some(found) => {
+            let message = format!("it is of version {found}, this program knows {version}");
             return Err(wrong(message).help("Read it with a newer release of ucl."));
         }
         None => return Err(wrong("it has no `version`".to_owned())),
@@ -64,17 +74,33 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
     inventory.step = manifest.step;
     inventory.optimizer = manifest.optimizer.clone();
     inventory.metadata = manifest.metadata.clone();
-    let files = files(root, &manifest, inventory, problems);
-    let mut states: IndexMap<&str, Vec<Stored>> = IndexMap::new();
-    let mut claimed: IndexMap<(&str, &str), ()> = IndexMap::new();
+    inventory.tensors = hold(root, &root.join(MANIFEST), &manifest.tensors, inventory, problems);
     for entry in &manifest.tensors {
         for alias in &entry.aliases {
             inventory.aliases.insert(alias.clone(), entry.name.clone());
         }
+    }
+    inventory.carried = extra(root, &manifest, problems);
+    inventory.universal = Some(manifest);
+}
+
+/// The tensors that a manifest describes, by state; the files that it names are opened, and hold nothing
+/// else.
+pub(crate) fn hold(
+    root: &Path,
+    manifest: &Path,
+    entries: &[Entry],
+    inventory: &mut Inventory,
+    problems: &mut Vec<Problem>,
+) -> Vec<Stored> {
+    let files = files(root, manifest, entries, inventory, problems);
+    let mut states: IndexMap<&str, Vec<Stored>> = IndexMap::new();
+    let mut claimed: IndexMap<(&str, &str), ()> = IndexMap::new();
+    for entry in entries {
         for (state, place) in &entry.states {
             if claimed.insert((&place.file, &entry.name), ()).is_some() {
                 let message = format!("`{}` stands twice in {}", entry.name, place.file);
-                problems.push(Problem::new(root.join(MANIFEST), message).help(AGAIN));
+                problems.push(Problem::new(manifest, message).help(AGAIN));
             }
             let Some(opened) = files.get(place.file.as_str()) else { continue };
             match opened.held(root, entry, state, place) {
@@ -83,10 +109,8 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
             }
         }
     }
-    inventory.tensors = states.into_values().flatten().collect();
     unclaimed(root, &files, &claimed, problems);
-    inventory.carried = extra(root, &manifest, problems);
-    inventory.universal = Some(manifest);
+    states.into_values().flatten().collect()
 }
 
 /// A file of the folder, opened.
@@ -98,12 +122,13 @@ struct Opened {
 /// Opens every file that the manifest names, each once.
 fn files<'m>(
     root: &Path,
-    manifest: &'m Manifest,
+    manifest: &Path,
+    entries: &'m [Entry],
     inventory: &mut Inventory,
     problems: &mut Vec<Problem>,
 ) -> IndexMap<&'m str, Opened> {
     let mut files: IndexMap<&str, Option<Opened>> = IndexMap::new();
-    let places = manifest.tensors.iter().flat_map(|entry| entry.states.values());
+    let places = entries.iter().flat_map(|entry| entry.states.values());
     for place in places {
         if files.contains_key(place.file.as_str()) {
             continue;
@@ -112,7 +137,7 @@ fn files<'m>(
             read_header(&root.join(&place.file))
         } else {
             let message = format!("it names {:?}, which is outside of this folder", place.file);
-            Err(Problem::new(root.join(MANIFEST), message).help(AGAIN))
+            Err(Problem::new(manifest, message).help(AGAIN))
         };
         let opened = opened.map(|header| {
             let file = inventory.files.len() as FileId;

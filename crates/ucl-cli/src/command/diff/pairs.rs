@@ -105,8 +105,8 @@ pub(super) fn common(
     let same = match (model(a, session)?, model(b, session)?) {
         (Some((of_a, above_a)), Some((of_b, above_b))) => {
             of_a == of_b
-                || (above_b.contains(&of_a) && a.read_as(&of_b, session))
-                || (above_a.contains(&of_b) && b.read_as(&of_a, session))
+                || (above_b.contains(&of_a) && a.read_as(&of_b))
+                || (above_a.contains(&of_b) && b.read_as(&of_a))
         }
         (a, b) => a.is_none() && b.is_none(),
     };

@@ -7,6 +7,7 @@ mod common;
 mod fsdp;
 mod keys;
 mod tiles;
+pub(crate) mod write;
 
 use super::folder::Sharded;
 use crate::inventory::{Framework, Inventory, Mesh, Problem, Role, Stored};

@@ -2,7 +2,7 @@
 
 use super::size;
 use crate::target::{Draft, Run};
-use crate::torch::{Node, NodeId, Value as Held};
+use crate::torch::NodeId;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ pub(super) fn fit(draft: &mut Draft, run: &Run<'_>, entries: &mut IndexMap<Strin
     ];
     said.extend(numbers.into_iter().filter_map(|(key, n)| Some((key.to_owned(), n?.into()))));
     match (entries.get(ARGS).copied(), &run.args) {
-        (Some(args), _) => set(draft, args, &said),
+        (Some(args), _) => draft.set(args, &said),
         (None, Some(args)) => {
             let mut args = args.clone();
             args.extend(said.clone());
@@ -36,7 +36,7 @@ pub(super) fn fit(draft: &mut Draft, run: &Run<'_>, entries: &mut IndexMap<Strin
     let Some(info) = entries.get(INFO).copied() else { return };
     if draft.pickle.value(info).get("padded_vocab_size").is_some() {
         said.retain(|key, _| key == "padded_vocab_size");
-        set(draft, info, &said);
+        draft.set(info, &said);
     } else if run.source.mesh.get("tp").copied().unwrap_or(1) != tp {
         // It tells how the source's own ranks were cut.
         entries.shift_remove(INFO);
@@ -63,21 +63,5 @@ fn made(
     for (key, value) in made.as_object().into_iter().flatten() {
         let node = draft.json(value);
         entries.insert(key.clone(), node);
-    }
-}
-
-/// Gives values to those keys of a dict, or attributes of an object, that it has.
-fn set(draft: &mut Draft, target: NodeId, values: &Map<String, Value>) {
-    let of = draft.pickle.value(target);
-    let dict = if of.as_dict().is_some() { Some(target) } else { of.state().map(Held::id) };
-    let Some(dict) = dict else { return };
-    for (key, value) in values {
-        let known = draft.pickle.value(dict).pairs();
-        let place = known.and_then(|mut pairs| pairs.position(|(k, _)| k.as_str() == Some(key)));
-        let Some(place) = place else { continue };
-        let value = draft.json(value);
-        if let Node::Dict(dict) = draft.pickle.node_mut(dict) {
-            dict.pairs[place].1 = value;
-        }
     }
 }

@@ -13,8 +13,9 @@ mod universal;
 
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 use source::Source;
-pub(crate) use universal::lay_out as lay_out_universal;
+use std::collections::BTreeSet;
 use ucl_tensor::DType;
+pub(crate) use universal::{lay_out as lay_out_universal, notes as universal_notes};
 
 /// How the optimizer is cut over the data-parallel ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: Vec::new() })
+    Ok(RunLayout { files, along, lossy: steps(run) })
 }
 
 /// The ranks in the order of DeepSpeed's files.
@@ -122,6 +123,22 @@ fn places<'r>(run: &'r Run<'_>) -> Vec<Place<'r>> {
     let mut places: Vec<Place<'_>> = places.collect();
     places.sort_by_key(|place| place.mp);
     places
+}
+
+/// Parameters whose step is not their group's: a flat buffer has one for all that is in it.
+fn steps(run: &Run<'_>) -> Vec<String> {
+    let held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    let other = held.filter(|held| {
+        let group = held.place.and_then(|(group, _)| run.groups.get(group));
+        held.step.is_some() && held.step.as_ref() != group.and_then(|group| group.step.as_ref())
+    });
+    let other: BTreeSet<&str> = other.map(|held| held.name.as_str()).collect();
+    let Some(first) = other.first() else { return Vec::new() };
+    let said = format!(
+        "{} parameters were at another step than their group, such as {first:?}: DeepSpeed keeps one for all of a group",
+        other.len()
+    );
+    vec![said]
 }
 
 fn size(run: &Run<'_>, axis: &str) -> u64 {

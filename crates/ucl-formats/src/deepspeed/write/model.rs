@@ -135,12 +135,7 @@ pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, W
 }
 
 /// A dict of sizes for each group.
-fn shapes(
-    draft: &mut Draft,
-    tensors: &[Held],
-    groups: &[Vec<usize>],
-    layered: bool,
-) -> NodeId {
+fn shapes(draft: &mut Draft, tensors: &[Held], groups: &[Vec<usize>], layered: bool) -> NodeId {
     let groups = groups.iter().map(|group| {
         let entries = group.iter().map(|number| {
             let held = &tensors[*number];

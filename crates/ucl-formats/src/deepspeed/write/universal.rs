@@ -56,7 +56,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: notes(run, uncut) })
+    Ok(RunLayout { files, along, ..RunLayout::default() })
 }
 
 /// The files of a parameter: one for each state.
@@ -87,7 +87,8 @@ fn parameter(
         draft.pickle.set_root(root);
         files.push(draft.finish(format!("{folder}/{called}.pt"), called)?);
     }
-    let step = held.step.as_ref().or(held.place.and_then(|(group, _)| run.groups[group].step.as_ref()));
+    let step =
+        held.step.as_ref().or(held.place.and_then(|(group, _)| run.groups[group].step.as_ref()));
     if let Some(step) = step.filter(|_| held.is_trained()).and_then(Value::as_f64) {
         let mut draft = Draft::default();
         let root = scalar(&mut draft, step)?;
@@ -181,13 +182,16 @@ fn is_folder(name: &str) -> Result<(), WriteError> {
         return Ok(());
     }
     Err(WriteError::refused(
-        format!("{name:?} cannot be a folder, and DeepSpeed's universal form has one for each parameter"),
+        format!(
+            "{name:?} cannot be a folder, and DeepSpeed's universal form has one for each parameter"
+        ),
         "name another view with --view, or write `--to deepspeed`",
     ))
 }
 
 /// What the load of the one or the other stage leaves out.
-fn notes(run: &Run<'_>, uncut: &Uncut) -> Vec<String> {
+pub(crate) fn notes(run: &Run<'_>) -> Vec<String> {
+    let Some(uncut) = &run.uncut else { return Vec::new() };
     let mut notes = Vec::new();
     let tensors = &uncut.rank.tensors;
     let untrained = tensors.iter().filter(|held| !held.is_trained()).count();

@@ -2,6 +2,7 @@
 //! before any spec sees it.
 
 use super::affine::Map;
+use super::counted;
 use super::cut::{Found, Merge, Ranks, Used, decide};
 use super::info::Info;
 use super::tiles::{Tile, Tiling, tiling};
@@ -33,7 +34,7 @@ pub(super) fn is_meant(found: &Found) -> bool {
 
 /// Puts together what a spec can't. What contradicts itself stays as it is, and says so when it is asked
 /// for. Gives a sentence about what was done.
-pub(crate) fn lay(inventory: &mut Inventory) -> Option<String> {
+pub fn lay(inventory: &mut Inventory) -> Option<String> {
     let info = Info::read(inventory.documents.get(INFO)?).ok()?;
     let mut done: BTreeMap<String, Vec<Stored>> = BTreeMap::new();
     for (name, (shapes, _)) in &tensors(inventory).0 {
@@ -55,10 +56,8 @@ pub(crate) fn lay(inventory: &mut Inventory) -> Option<String> {
             None => inventory.tensors.push(stored),
         }
     }
-    let (count, verb) = (
-        crate::show::count(names.len() as u64, "parameter"),
-        if names.len() == 1 { "lies" } else { "lie" },
-    );
+    let (count, verb) =
+        (counted(names.len(), "parameter"), if names.len() == 1 { "lies" } else { "lie" });
     Some(format!(
         "{count} {verb} on the tensor ranks in a way that a spec has no form for: {}. `universal_checkpoint_info` says which element lies where; they are put together by that, and every spec sees them whole",
         listed(&names)

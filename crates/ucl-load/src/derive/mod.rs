@@ -23,7 +23,7 @@ use ucl_formats::Inventory;
 use ucl_formats::inventory::Role;
 use ucl_ir::{Diagnostic, Program};
 use ucl_parser::Library;
-pub(crate) use whole::lay;
+pub use whole::lay;
 
 /// The document of a checkpoint that describes itself.
 const INFO: &str = "universal_checkpoint_info";
@@ -32,17 +32,17 @@ const INFO: &str = "universal_checkpoint_info";
 const TOLD: usize = 20;
 
 /// A spec that a checkpoint gave.
-pub(crate) struct Derived {
+pub struct Derived {
     /// Its text, formatted.
-    pub(crate) text: String,
+    pub text: String,
     /// The text, compiled.
-    pub(crate) program: Program,
+    pub program: Program,
     /// What was assumed, a sentence each.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// What a checkpoint says of itself, if it does.
-pub(crate) fn describes_itself(inventory: &Inventory) -> Option<&Map<String, Value>> {
+pub fn describes_itself(inventory: &Inventory) -> Option<&Map<String, Value>> {
     inventory.documents.get(INFO)
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn is_laid(inventory: &Inventory) -> bool {
 ///
 /// # Errors
 /// What cannot be read or contradicts the files; what a spec has no form for.
-pub(crate) fn derive(
+pub fn derive(
     inventory: &Inventory,
     info: &Map<String, Value>,
 ) -> Result<Derived, Vec<Diagnostic>> {
@@ -169,6 +169,11 @@ impl Unlisted {
     }
 }
 
+/// `1 parameter`, `3 parameters`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What was assumed, and what was of no use.
 fn notes(info: &Info, used: &Used, unlisted: &Unlisted) -> Vec<String> {
     let mut notes = vec![
@@ -178,7 +183,7 @@ fn notes(info: &Info, used: &Used, unlisted: &Unlisted) -> Vec<String> {
     let joined = "their parts are joined along dim 0, as DeepSpeed does";
     let mut tell = |names: &[String], what: &str| {
         if !names.is_empty() {
-            let count = crate::show::count(names.len() as u64, "parameter");
+            let count = counted(names.len(), "parameter");
             notes.push(format!("{count} in no category of it, {}: {what}", listed(names)));
         }
     };

@@ -1,19 +1,33 @@
 //! Which model and view a checkpoint is of.
 
-use super::Opened;
-use super::ambiguous::ambiguous;
+use crate::checkpoint::Checkpoint;
 use crate::derive::{derive, describes_itself, is_laid};
-use crate::failure::{Failure, Stop, refuse};
-use crate::session::Session;
+use crate::failure::Failure;
 use std::collections::BTreeSet;
 use ucl_formats::inventory::Framework;
 use ucl_ir::Diagnostic;
 use ucl_parser::suggest::nearest;
-use ucl_plan::{Bound, Naming, Recognition, Refusal, Said, Sure, bind, recognise};
+use ucl_plan::{Bound, Difference, Naming, Recognition, Refusal, Said, Sure, bind, recognise};
 
-impl Opened {
+/// Why no model is bound.
+#[derive(Debug, thiserror::Error)]
+pub enum Unbound {
+    /// Several views fit and order the same bytes differently: somebody has to choose one.
+    #[error("the files fit {} views, which order the same bytes differently", fits.len())]
+    Ambiguous {
+        /// The models and views.
+        fits: Vec<(String, String)>,
+        /// Where they differ.
+        differences: Vec<Difference>,
+    },
+    /// None fits, or what was said of it is wrong.
+    #[error(transparent)]
+    Wrong(#[from] Failure),
+}
+
+impl Checkpoint {
     /// Tries every model and view; where nothing could be read, nothing fits.
-    pub(crate) fn recognise(&self, naming: &Naming) -> Recognition<'_> {
+    pub fn recognise(&self, naming: &Naming) -> Recognition<'_> {
         if self.inventory().tensors.is_empty() {
             return Recognition::default();
         }
@@ -21,11 +35,10 @@ impl Opened {
     }
 
     /// Finds the one model and view.
-    pub(crate) fn bind(
-        &self,
-        naming: &Naming,
-        session: &Session<'_, '_>,
-    ) -> Result<Bound<'_>, Stop> {
+    ///
+    /// # Errors
+    /// See [`Unbound`].
+    pub fn bind(&self, naming: &Naming) -> Result<Bound<'_>, Unbound> {
         self.known_view(naming)?;
         let bound = bind(&self.programs, self.inventory(), &self.said, naming);
         let is_cut = |bound: &Bound<'_>| {
@@ -39,7 +52,7 @@ impl Opened {
         };
         match refusal {
             Refusal::Ambiguous { fits, differences } => {
-                Err(ambiguous(&fits, &differences, session).into())
+                Err(Unbound::Ambiguous { fits, differences })
             }
             // A model that fits but for its sizes is the better advice, unless they are only unknown.
             Refusal::Wrong(wrong) => {
@@ -48,7 +61,7 @@ impl Opened {
                 // What was put together by the checkpoint's own word is no model's cut.
                 let own = stored || !contradicts || is_laid(self.inventory());
                 match self.by_itself(naming).filter(|_| own) {
-                    Some(bound) => bound,
+                    Some(bound) => bound.map_err(Unbound::from),
                     None => Err(self.with_sources(wrong, naming).into()),
                 }
             }
@@ -56,10 +69,10 @@ impl Opened {
     }
 
     /// Reads it as a model from now on if it is one, and says whether; else leaves it as it is.
-    pub(crate) fn read_as(&mut self, model: &str, session: &Session<'_, '_>) -> bool {
+    pub fn read_as(&mut self, model: &str) -> bool {
         let before = self.said.model.replace(model.to_owned());
         let of_model = |bound: Bound<'_>| bound.spec.is_some_and(|(p, _)| p.model.name == model);
-        let fits = self.bind(&Naming::Universal, session).is_ok_and(of_model);
+        let fits = self.bind(&Naming::Universal).is_ok_and(of_model);
         if !fits {
             self.said.model = before;
         }
@@ -68,7 +81,7 @@ impl Opened {
 
     /// Binds by what the checkpoint says of itself, under its own names; `None` where it says nothing,
     /// other names are wanted, or the user named a spec or a view.
-    pub(super) fn by_itself(&self, naming: &Naming) -> Option<Result<Bound<'_>, Stop>> {
+    pub fn by_itself(&self, naming: &Naming) -> Option<Result<Bound<'_>, Failure>> {
         if matches!(naming, Naming::View(_)) || self.said.named || self.said.view.is_some() {
             return None;
         }
@@ -76,7 +89,7 @@ impl Opened {
         let derived = self.derived.get_or_init(|| derive(self.inventory(), info));
         let derived = match derived {
             Ok(derived) => derived,
-            Err(wrong) => return Some(Err(Failure::in_specs(wrong.clone(), Vec::new()).into())),
+            Err(wrong) => return Some(Err(Failure::in_specs(wrong.clone(), Vec::new()))),
         };
         let set = self.said.set.clone();
         let said = Said { named: true, set, ..Said::default() };
@@ -88,18 +101,20 @@ impl Opened {
                 Ok(bound)
             }
             Err(Refusal::Wrong(wrong)) => {
-                Err(Failure::in_specs(wrong, derived.program.sources.clone()).into())
+                Err(Failure::in_specs(wrong, derived.program.sources.clone()))
             }
             Err(Refusal::Ambiguous { fits, .. }) => Err(Failure::one(Diagnostic::new(
                 "ucl::ambiguous",
                 format!("what the checkpoint says of itself fits {} ways", fits.len()),
-            ))
-            .into()),
+            ))),
         })
     }
 
-    /// Fails for a view that no model has, with the name that is meant if one is near.
-    pub(super) fn known_view(&self, naming: &Naming) -> Result<(), Stop> {
+    /// Whether some model has a view.
+    ///
+    /// # Errors
+    /// None has; says the name that is meant if one is near.
+    pub fn known_view(&self, naming: &Naming) -> Result<(), Failure> {
         let asked = match naming {
             Naming::View(name) => Some(name),
             Naming::Universal | Naming::Stored => None,
@@ -124,7 +139,7 @@ impl Opened {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("there are: {}", offered.into_iter().collect::<Vec<_>>().join(", ")),
         };
-        Err(refuse(format!("no model has a view `{name}`"), help))
+        Err(Failure::refused(format!("no model has a view `{name}`"), help))
     }
 
     /// Mistakes with the texts that they point into: those of the model that they were found with.

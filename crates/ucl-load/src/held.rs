@@ -5,7 +5,7 @@ use ucl_ir::Program;
 use ucl_plan::{Naming, Said, recognise};
 
 /// Takes the prefix off all names where no model fits with it, and one does without.
-pub(super) fn take_off(survey: &mut Survey, programs: &[Program], said: &Said) {
+pub(crate) fn take_off(survey: &mut Survey, programs: &[Program], said: &Said) {
     let Some(bare) = unheld(&survey.inventory) else { return };
     let fits = |inventory: &Inventory| {
         let found = recognise(programs, inventory, said, &Naming::Universal);

@@ -1,6 +1,6 @@
 //! Specs: those that come with the program, and those that a user names.
 
-use crate::failure::{Failure, Stop, of_problem};
+use crate::failure::{Failure, of_problem};
 use std::path::{Path, PathBuf};
 use ucl_formats::{Inventory, Problem};
 use ucl_ir::Program;
@@ -9,8 +9,11 @@ use ucl_plan::HUGGING_FACE_VIEW;
 
 /// The built-in specs and these files; a file's model takes the place of a built-in one.
 ///
-/// Fails where a file cannot be read; mistakes in specs stay in the library.
-pub(crate) fn library(files: &[PathBuf]) -> Result<Library, Stop> {
+/// Mistakes in specs stay in the library.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn library(files: &[PathBuf]) -> Result<Library, Failure> {
     let mut library = ucl_specs::library();
     for file in files {
         library.add(&shown(file), &read(file)?);
@@ -20,7 +23,10 @@ pub(crate) fn library(files: &[PathBuf]) -> Result<Library, Stop> {
 
 /// The programs to try on a checkpoint: the one it carries, and, if that is what built-in families share,
 /// these; else all that are built in.
-pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop> {
+///
+/// # Errors
+/// A spec that the checkpoint carries and that does not compile.
+pub fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Failure> {
     let carried = inventory
         .universal
         .as_ref()
@@ -44,7 +50,10 @@ pub(crate) fn for_inventory(inventory: &Inventory) -> Result<Vec<Program>, Stop>
 }
 
 /// The programs of what the user named: files, or a built-in model.
-pub(crate) fn named(specs: &[PathBuf]) -> Result<Vec<Program>, Stop> {
+///
+/// # Errors
+/// A file that cannot be read, a mistake in a spec, or a name that nobody knows.
+pub fn named(specs: &[PathBuf]) -> Result<Vec<Program>, Failure> {
     let is_file = |spec: &&PathBuf| spec.is_file() || spec.extension().is_some_and(|e| e == "ucl");
     match specs.first() {
         Some(first) if !is_file(&first) => {
@@ -58,7 +67,10 @@ pub(crate) fn named(specs: &[PathBuf]) -> Result<Vec<Program>, Stop> {
 }
 
 /// The programs of the first of these files: one, or one for each model that it extends.
-pub(crate) fn of_files(files: &[PathBuf]) -> Result<Vec<Program>, Stop> {
+///
+/// # Errors
+/// As [`named`].
+pub fn of_files(files: &[PathBuf]) -> Result<Vec<Program>, Failure> {
     let library = library(files)?;
     sound(&library)?;
     let Some(first) = files.first() else { return Ok(Vec::new()) };
@@ -68,41 +80,53 @@ pub(crate) fn of_files(files: &[PathBuf]) -> Result<Vec<Program>, Stop> {
 }
 
 /// Fails with every mistake of every spec.
-pub(crate) fn sound(library: &Library) -> Result<(), Stop> {
+///
+/// # Errors
+/// All mistakes.
+pub fn sound(library: &Library) -> Result<(), Failure> {
     match library.diagnostics() {
         mistakes if mistakes.is_empty() => Ok(()),
-        mistakes => Err(Failure::in_specs(mistakes, library.sources().to_vec()).into()),
+        mistakes => Err(Failure::in_specs(mistakes, library.sources().to_vec())),
     }
 }
 
 /// Every model's program.
-pub(crate) fn all(library: &Library) -> Result<Vec<Program>, Stop> {
+///
+/// # Errors
+/// A model that does not compile.
+pub fn all(library: &Library) -> Result<Vec<Program>, Failure> {
     library.models().iter().map(|model| compile(library, model)).collect()
 }
 
 /// A model's program.
-pub(crate) fn compile(library: &Library, model: &str) -> Result<Program, Stop> {
+///
+/// # Errors
+/// There is no such model, or it does not compile.
+pub fn compile(library: &Library, model: &str) -> Result<Program, Failure> {
     let sources = || library.sources().to_vec();
-    library.compile(model).map_err(|wrong| Failure::in_specs(wrong, sources()).into())
+    library.compile(model).map_err(|wrong| Failure::in_specs(wrong, sources()))
 }
 
 /// The text of a file.
-pub(crate) fn read(file: &Path) -> Result<String, Stop> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|error| {
         let problem = Problem::new(file, format!("it can't be read: {error}."));
-        of_problem(&problem.help("a spec is a text file, usually NAME.ucl")).into()
+        Failure::one(of_problem(&problem.help("a spec is a text file, usually NAME.ucl")))
     })
 }
 
 /// A file's name as the user typed it.
-pub(crate) fn shown(file: &Path) -> String {
+pub fn shown(file: &Path) -> String {
     file.display().to_string()
 }
 
 /// A program as one text without inheritance, and without the view that was made for reading a
 /// universal folder. Without `sources` it does not say where lines come from: a universal checkpoint
 /// holds no paths.
-pub(crate) fn flat(program: &Program, sources: bool) -> String {
+pub fn flat(program: &Program, sources: bool) -> String {
     let mut program = program.clone();
     program.views.shift_remove("universal");
     if !sources {

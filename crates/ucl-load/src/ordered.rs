@@ -8,7 +8,7 @@ use ucl_plan::{HUGGING_FACE_VIEW, Naming, Plan, Said, States, Target, Work, bind
 ///
 /// torch numbers parameters as transformers registers its modules, and so are the lines of the view `hf`
 /// written. Where the weights are of no such view, or of several, the states stay left out.
-pub(super) fn order(survey: &mut Survey, programs: &[Program], said: &Said) {
+pub(crate) fn order(survey: &mut Survey, programs: &[Program], said: &Said) {
     let inventory = &survey.inventory;
     if inventory.unordered.is_empty() || !inventory.adapters.is_empty() {
         return;

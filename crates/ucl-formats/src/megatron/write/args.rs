@@ -1,0 +1,100 @@
+//! Megatron's arguments: the source's own made to fit, or those that the dims tell.
+
+use super::size;
+use crate::target::{Draft, Run};
+use crate::torch::NodeId;
+use serde_json::{Map, Value, json};
+use ucl_tensor::DType;
+
+/// In which format they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `torch`.
+    Torch,
+    /// `torch_dist`.
+    TorchDist,
+}
+
+/// The arguments of a run; nothing where no reader would know what they say.
+pub(crate) fn fit(
+    draft: &mut Draft,
+    run: &Run<'_>,
+    carried: Option<NodeId>,
+    kind: Kind,
+) -> Option<NodeId> {
+    let (mut said, dtype) = (mesh(run, kind), own_type(run));
+    let half = |wanted: DType| Value::from(dtype == Some(wanted));
+    said.insert("bf16".to_owned(), half(DType::BF16));
+    said.insert("fp16".to_owned(), half(DType::F16));
+    let layers = |args: Option<&Value>| args.and_then(Value::as_u64);
+    let node = match (carried, &run.args) {
+        (Some(args), _) => {
+            let state = draft.pickle.value(args).state();
+            let count = state.and_then(|state| state.get("num_layers")?.as_u64());
+            said.insert(PER_STAGE.to_owned(), per_stage(run, count));
+            draft.set(args, &said);
+            args
+        }
+        (None, Some(made)) => {
+            said.insert(PER_STAGE.to_owned(), per_stage(run, layers(made.get("num_layers"))));
+            let mut args = made.clone();
+            args.extend(said);
+            let attributes: Vec<(String, NodeId)> =
+                args.iter().map(|(key, value)| (key.clone(), draft.json(value))).collect();
+            draft.namespace(attributes)
+        }
+        (None, None) => return None,
+    };
+    if let Some(dtype) = dtype.and_then(|dtype| draft.pickle.dtype(dtype)) {
+        draft.attribute(node, "params_dtype", dtype);
+    }
+    Some(node)
+}
+
+/// The layers of a virtual stage, where there are any.
+const PER_STAGE: &str = "num_layers_per_virtual_pipeline_stage";
+
+fn per_stage(run: &Run<'_>, layers: Option<u64>) -> Value {
+    let (pp, vpp) = (size(run, "pp"), size(run, "vpp"));
+    match layers {
+        Some(layers) if vpp > 1 => Value::from(layers / (pp * vpp)),
+        _ => Value::Null,
+    }
+}
+
+/// What follows from the mesh. Stages are even: what said otherwise says nothing.
+fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
+    let (tp, pp, ep, vpp) = (size(run, "tp"), size(run, "pp"), size(run, "ep"), size(run, "vpp"));
+    let dp = size(run, "dp").max(ep);
+    let dist = kind == Kind::TorchDist;
+    let said = json!({
+        "tensor_model_parallel_size": tp,
+        "pipeline_model_parallel_size": pp,
+        "transformer_pipeline_model_parallel_size": pp,
+        "expert_model_parallel_size": ep,
+        "expert_tensor_parallel_size": run.mesh.get("etp").copied().unwrap_or(tp),
+        "virtual_pipeline_model_parallel_size": (vpp > 1).then_some(vpp),
+        "num_virtual_stages_per_pipeline_rank": null,
+        "pipeline_model_parallel_layout": null,
+        "decoder_first_pipeline_num_layers": null,
+        "decoder_last_pipeline_num_layers": null,
+        "num_layers_in_first_pipeline_stage": null,
+        "num_layers_in_last_pipeline_stage": null,
+        "account_for_embedding_in_pipeline_split": false,
+        "account_for_loss_in_pipeline_split": false,
+        "data_parallel_size": dp,
+        "world_size": tp * pp * dp,
+        "use_distributed_optimizer": false,
+        "use_dist_ckpt": dist,
+        "ckpt_format": if dist { "torch_dist" } else { "torch" },
+    });
+    let mut said = said.as_object().cloned().unwrap_or_default();
+    said.extend(run.padded_vocab.map(|size| ("padded_vocab_size".to_owned(), size.into())));
+    said
+}
+
+/// The type of the weights: that of the first matrix.
+fn own_type(run: &Run<'_>) -> Option<DType> {
+    let mut held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    held.find(|held| held.shape.len() > 1 && held.dtype.is_float()).map(|held| held.dtype)
+}

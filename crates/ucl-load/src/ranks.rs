@@ -1,0 +1,160 @@
+//! The slices of a rank, read straight from the files.
+
+use crate::bind::Unbound;
+use crate::checkpoint::Checkpoint;
+use crate::failure::Failure;
+use std::ops::Range;
+use ucl_exec::{ExecError, Options, Reader};
+use ucl_formats::Format;
+use ucl_ir::Mesh;
+use ucl_plan::{Naming, Plan, States, Target, Work};
+use ucl_tensor::DType;
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// A view of the model, whose names and shapes the slices have; the source's own if none is named.
+    pub view: Option<String>,
+    /// The mesh that the model is cut over; an axis that is left out has one rank.
+    pub mesh: Mesh,
+    /// The type of the weights; as they are if none is named.
+    pub dtype: Option<DType>,
+    /// Weights alone, or the optimizer's states too.
+    pub states: States,
+}
+
+/// A checkpoint as the ranks of a mesh see it: planned and proven, nothing read yet.
+pub struct Ranks<'a> {
+    plan: Plan<'a>,
+    ranks: Vec<Mesh>,
+}
+
+/// A tensor of a rank.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'r> {
+    /// Its name in the view.
+    pub name: &'r str,
+    /// Its state: `param` for the model's own weights, `fp32` for masters, else the optimizer's word.
+    pub state: &'r str,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its shape on the rank.
+    pub shape: &'r [u64],
+    /// Its number among the slices of all ranks.
+    pub number: usize,
+}
+
+impl Checkpoint {
+    /// What every rank of a mesh holds of it.
+    ///
+    /// ```no_run
+    /// # use std::path::Path;
+    /// # use ucl_load::{Checkpoint, Source, States, Wanted};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let checkpoint = Checkpoint::open(Path::new("run/global_step400"), &Source::default())?;
+    /// let mesh = [("tp".to_owned(), 4)].into_iter().collect();
+    /// let wanted = Wanted { view: Some("mcore".into()), mesh, dtype: None, states: States::Weights };
+    /// let ranks = checkpoint.ranks(wanted)?;
+    /// let reader = ranks.reader(&Default::default());
+    /// for slice in ranks.slices(2) {
+    ///     let mut bytes = vec![0; slice.bytes() as usize];
+    ///     reader.read(slice.number, 0..slice.elements(), &mut bytes)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What is wrong with the checkpoint, with the mesh, or with the view.
+    pub fn ranks(&self, wanted: Wanted) -> Result<Ranks<'_>, Unbound> {
+        self.sound(wanted.states)?;
+        let naming = wanted.view.map_or(Naming::Stored, Naming::View);
+        let target = Target {
+            format: Format::Slices,
+            mesh: wanted.mesh,
+            naming,
+            dtype: wanted.dtype,
+            states: wanted.states,
+            max_file_bytes: u64::MAX,
+        };
+        let plan = self.plan_cut(target)?;
+        let ranks = plan.ranks().cloned().collect();
+        Ok(Ranks { plan, ranks })
+    }
+
+    /// Plans a target that is cut over a mesh. Where only the data-parallel ranks change, nobody has to
+    /// say how fused tensors are cut over the others.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::ranks`].
+    pub fn plan_cut(&self, target: Target) -> Result<Plan<'_>, Unbound> {
+        let bound = match &target.naming {
+            Naming::Stored => self.bind(&Naming::Universal).or_else(|unbound| {
+                let cut = |mesh: &Mesh| {
+                    let mut cut: Vec<_> = mesh.clone().into_iter().collect();
+                    cut.retain(|(axis, size)| axis != "dp" && *size > 1);
+                    cut.sort();
+                    cut
+                };
+                match cut(&target.mesh) == cut(&self.inventory().mesh) {
+                    true => self.bind(&Naming::Stored).map_err(|_| unbound),
+                    false => Err(unbound),
+                }
+            }),
+            naming => self.bind(naming),
+        }?;
+        let program = bound.spec.map(|(program, _)| program);
+        let plan = Plan::new(bound, target).map_err(|wrong| {
+            let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
+            Failure::in_specs(wrong, sources)
+        })?;
+        Ok(plan)
+    }
+}
+
+impl Ranks<'_> {
+    /// The coordinates of the model-parallel ranks, by number. Data-parallel ranks hold the same.
+    pub fn coordinates(&self) -> &[Mesh] {
+        &self.ranks
+    }
+
+    /// What a rank holds, in the order of the model: each tensor in all its states.
+    pub fn slices(&self, rank: usize) -> impl Iterator<Item = Slice<'_>> {
+        let tensors = self.plan.tensors().iter().enumerate();
+        tensors.filter(move |(_, tensor)| tensor.file == rank).map(|(number, tensor)| Slice {
+            name: &tensor.name,
+            state: &tensor.state,
+            dtype: tensor.dtype,
+            shape: &tensor.shape,
+            number,
+        })
+    }
+
+    /// Reads slices, or windows of them.
+    pub fn reader(&self, options: &Options) -> Reader<'_> {
+        Reader::new(&self.plan, options)
+    }
+
+    /// Reads a whole slice.
+    ///
+    /// # Errors
+    /// See [`Reader::read`].
+    pub fn read(&self, slice: &Slice<'_>) -> Result<Vec<u8>, ExecError> {
+        let mut bytes = vec![0; usize::try_from(slice.bytes()).unwrap_or(usize::MAX)];
+        let elements: Range<u64> = 0..slice.elements();
+        self.reader(&Options::default()).read(slice.number, elements, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Slice<'_> {
+    /// Its number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.dtype.size_bytes()
+    }
+}
