@@ -2,7 +2,6 @@
 
 use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
-use clap::ValueEnum;
 use serde_json::Value;
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
@@ -40,7 +39,6 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
-        other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
     let view = args.view.as_deref().unwrap_or(view);
@@ -126,14 +124,6 @@ fn torch_dist_view(source: &Inventory) -> &'static str {
 
 fn arg<'a>(source: &'a Inventory, key: &str) -> Option<&'a Value> {
     source.documents.get("args")?.get(key)
-}
-
-fn unknown(format: Format) -> Stop {
-    let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    refuse(
-        format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM, `dcp`, PyTorch's sharded checkpoint, and `deepspeed-universal`, DeepSpeed's own universal form",
-    )
 }
 
 /// How to run.
