@@ -39,6 +39,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
+        Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
         other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
@@ -131,7 +132,7 @@ fn unknown(format: Format) -> Stop {
     let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
     refuse(
         format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM",
+        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, and runs that go on: `deepspeed`, `deepspeed-universal`, `megatron`, `torch-dist`, `dcp`",
     )
 }
 

@@ -4,7 +4,7 @@ use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::cover::Cover;
-use crate::cut::{Cut, cut};
+use crate::cut::{Cut, cut, cut_at_load};
 use crate::laid::LaidOut;
 use crate::lora::{Merge, Merging, unmergeable};
 use crate::params::Param;
@@ -119,6 +119,9 @@ impl<'a> Plan<'a> {
             return Err(vec![refused]);
         }
         let (items, cut) = match target.format.is_cut() {
+            true if target.format.is_cut_at_load() => {
+                cut_at_load(&bound, &target.naming, &target.mesh)?
+            }
             true => cut(&bound, &target.naming, &target.mesh, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };

@@ -26,7 +26,7 @@ pub(crate) use items::items_of;
 pub(crate) use megatron::write as torch_dist;
 pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
-pub(crate) use write::{lay_out, notes as fsdp_notes};
+pub(crate) use write::lay_out;
 
 /// How the kind of PyTorch's own saves begins.
 const KIND: &str = "PyTorch DCP";
