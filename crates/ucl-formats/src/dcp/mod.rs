@@ -2,11 +2,10 @@
 //!
 //! `.metadata` lists whole tensors and their chunks; the chunks are items of `__{rank}_{n}.distcp`
 //! files. Reading goes: [`metadata`] (the lists), [`items`] (where the elements of each chunk lie),
-//! [`grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
+//! [`crate::grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
 //! wrote it, [`tree`] and [`states`] or [`megatron`].
 
 mod folder;
-mod grid;
 mod huggingface;
 mod items;
 mod megatron;
@@ -55,8 +54,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     }
     let paths: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
     let Some(folder) = Sharded::read_all(&paths, &mut inventory.files, &mut problems) else {
-        inventory.kind =
-            if megatron { "Megatron-core torch_dist" } else { KIND }.to_owned();
+        inventory.kind = if megatron { "Megatron-core torch_dist" } else { KIND }.to_owned();
         return Survey { inventory, problems };
     };
     if megatron || megatron::holds_megatron(&folder) {
