@@ -131,7 +131,7 @@ fn unknown(format: Format) -> Stop {
     let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
     refuse(
         format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM",
+        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM, `dcp`, a step of PyTorch's FSDP",
     )
 }
 
