@@ -62,6 +62,8 @@ class Fsdp(unittest.TestCase):
             self.goes_on(ranks, through, told)
         # The mesh of the files is not that of those who load it.
         self.goes_on(2, self.folder / "dcp-4", told)
+        # Three ranks see another batch, of the same values.
+        self.assertEqual(self.resumed(3, self.folder / "dcp-2")["held"], told["held"])
 
     def test_a_run_that_computes_in_bf16(self):
         saved, told = self.run_of(2, "bf16")
