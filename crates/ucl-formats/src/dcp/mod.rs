@@ -55,8 +55,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     }
     let paths: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
     let Some(folder) = Sharded::read_all(&paths, &mut inventory.files, &mut problems) else {
-        inventory.kind =
-            if megatron { "Megatron-core torch_dist" } else { KIND }.to_owned();
+        inventory.kind = if megatron { "Megatron-core torch_dist" } else { KIND }.to_owned();
         return Survey { inventory, problems };
     };
     if megatron || megatron::holds_megatron(&folder) {

@@ -81,7 +81,9 @@ fn ranks(run: &Run<'_>) -> Result<u64, WriteError> {
     for (axis, size) in &run.mesh {
         if axis != "dp" && *size > 1 {
             return Err(WriteError::refused(
-                format!("a run of FSDP is cut over its data-parallel ranks alone, not over `{axis}`"),
+                format!(
+                    "a run of FSDP is cut over its data-parallel ranks alone, not over `{axis}`"
+                ),
                 "say `--mesh dp=N`; any number of ranks loads it",
             ));
         }
@@ -196,7 +198,8 @@ const DEFAULTS: [(&str, Option<bool>); 7] = [
 /// Whether the optimizer is an Adam.
 fn adam(run: &Run<'_>) -> bool {
     let mut tensors = run.ranks.iter().flat_map(|rank| &rank.tensors);
-    tensors.any(|held| ["exp_avg", "exp_avg_sq"].iter().all(|state| held.states.contains_key(*state)))
+    tensors
+        .any(|held| ["exp_avg", "exp_avg_sq"].iter().all(|state| held.states.contains_key(*state)))
 }
 
 fn lacks(group: &Group, key: &str) -> bool {
