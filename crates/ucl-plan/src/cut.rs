@@ -4,7 +4,7 @@ use crate::bind::{Bound, Cuts, Scope, bound_number, obligations, target_numbers}
 use crate::document::document_of;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
-use crate::target::{Item, Naming, universal, usable_view};
+use crate::target::{Item, Naming, of_view, universal, usable_view};
 use crate::universal::VIEW;
 use serde_json::{Map, Value};
 use ucl_ir::{Diagnostic, Document, Layout, Mesh, Program, View};
@@ -23,6 +23,29 @@ pub(crate) struct Cut {
     pub(crate) padded_vocab: Option<u64>,
     /// Megatron's arguments, as far as the dims tell them.
     pub(crate) args: Option<Map<String, Value>>,
+    /// Whether the last of the ranks is none: it has every tensor whole.
+    pub(crate) uncut: bool,
+}
+
+/// The items of all ranks, and behind them all of them whole, for a format that is cut as it is loaded.
+///
+/// # Errors
+/// As [`cut`].
+pub(crate) fn cut_at_load(
+    bound: &Bound<'_>,
+    naming: &Naming,
+    mesh: &Mesh,
+) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+    let (mut items, mut cut) = cut(bound, naming, mesh)?;
+    let mut wholes = match view_of(bound, naming)? {
+        Some((program, view)) => of_view(bound, program, view, false)?,
+        None => universal(bound),
+    };
+    wholes.sort_by(|a, b| a.order.cmp(&b.order));
+    cut.ranks.push((Mesh::new(), items.len()));
+    cut.uncut = true;
+    items.extend(wholes);
+    Ok((items, cut))
 }
 
 /// The items of all ranks of a mesh, rank after rank, each in the order of the model; of one rank that
@@ -51,8 +74,14 @@ pub(crate) fn cut(
         false => axes(layout, mesh, view)?,
     };
     // To what whole tensors are padded may depend on who reads them.
-    let said = if is_whole { mesh } else { &axes };
-    let cuts = Cuts { layout, mesh: said };
+    let mut said = axes.clone();
+    if is_whole {
+        let known = program.layouts.values().flat_map(|layout| &layout.axes);
+        let alone = known.filter(|axis| axis.same_as.is_none()).map(|axis| (axis.name.clone(), 1));
+        said.extend(alone);
+        said.extend(mesh.iter().map(|(axis, size)| (axis.clone(), *size)));
+    }
+    let cuts = Cuts { layout, mesh: &said };
     let mut wrong = obligations(layout, &bound.sizes, (program, view), &bound.set, cuts);
     wrong.extend(uneven_names(program, cuts, &bound.sizes));
     if !wrong.is_empty() {
@@ -212,7 +241,7 @@ fn args(
     args
 }
 
-/// What the parameters themselves tell of the modules that hold them.
+/// What the parameters themselves tell of the modules that hold them, and a Hugging Face config.
 fn built(bound: &Bound<'_>, number: &dyn Fn(&str) -> Option<u64>) -> Vec<(String, Value)> {
     let has = |end: &str| bound.params.iter().any(|param| param.path.ends_with(end));
     let table = bound.params.iter().any(|param| param.path == "pos");
@@ -226,5 +255,15 @@ fn built(bound: &Bound<'_>, number: &dyn Fn(&str) -> Option<u64>) -> Vec<(String
         ("add_position_embedding", Value::from(table)),
         ("position_embedding_type", Value::from(if table { "learned_absolute" } else { "rope" })),
     ];
-    said.map(|(key, value)| (key.to_owned(), value)).into()
+    let told = [
+        ("layernorm_epsilon", &["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"][..]),
+        ("rotary_base", &["rope_theta"]),
+        ("max_position_embeddings", &["max_position_embeddings", "n_positions"]),
+    ];
+    let config = bound.inventory.documents.get("config");
+    let told = told.into_iter().filter_map(|(key, names)| {
+        let value = names.iter().find_map(|name| config?.get(*name))?;
+        value.is_number().then(|| (key, value.clone()))
+    });
+    said.into_iter().chain(told).map(|(key, value)| (key.to_owned(), value)).collect()
 }

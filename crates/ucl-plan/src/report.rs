@@ -177,6 +177,7 @@ impl Plan<'_> {
                 first(&aliases)
             ));
         }
+        lossy.extend(self.unkept.iter().cloned());
         if !self.bound.missing.is_empty() {
             lossy.push(format!(
                 "{} parameters of the model are not in the checkpoint: {}",

@@ -40,7 +40,8 @@ pub(crate) fn survey(root: &Path) -> Survey {
     inventory.kind = format!("DeepSpeed's universal form, {of}");
     // Tensor ranks were put together, so no axis says anything about a tensor.
     inventory.mesh = Mesh::new();
-    let whole = models.len() == 1 && !stage3;
+    // That of a pipeline has none of its weights.
+    let whole = models.len() == 1 && !stage3 && !models[0].1.content.weights.is_empty();
     let folder = Folder { models: &models, entries: &entries, whole };
     if whole {
         let one = super::mesh::Degrees { dp: 1, tp: 1, pp: 1 };
@@ -127,8 +128,10 @@ impl Folder<'_> {
             }
             self.alike(name, states, problems);
             for (state, opened) in states {
-                let Content::Tensor { extent, bare } = &opened.content else { continue };
-                let shape = match self.shape(name, &extent.shape, *bare, &shapes) {
+                let Content::Tensor { extent, bare, vocabulary } = &opened.content else {
+                    continue;
+                };
+                let shape = match self.shape(name, &extent.shape, (*bare, *vocabulary), &shapes) {
                     Ok(shape) => shape,
                     Err(problem) => {
                         problems.push(Problem { file: opened.path.clone(), ..problem });
@@ -168,7 +171,7 @@ impl Folder<'_> {
         &self,
         name: &str,
         own: &[u64],
-        bare: bool,
+        (bare, vocabulary): (bool, bool),
         shapes: &IndexMap<&str, Option<&[u64]>>,
     ) -> Result<Vec<u64>, Problem> {
         let recorded = shapes.get(name).copied().flatten();
@@ -178,6 +181,8 @@ impl Folder<'_> {
             // Tensor ranks have parts of it, and what they record is the shape of those.
             _ if !bare && self.models.len() != 1 => Ok(own.to_vec()),
             None if !bare => Ok(own.to_vec()),
+            // It came without the padding that it is trained with.
+            Some(recorded) if vocabulary && recorded.get(1..) == own.get(1..) => Ok(own.to_vec()),
             Some(recorded) if !bare && recorded == own => Ok(own.to_vec()),
             Some(recorded) if bare && elements(recorded) == elements(own) && self.models.len() == 1 => {
                 Ok(recorded.to_vec())

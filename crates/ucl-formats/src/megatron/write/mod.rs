@@ -14,6 +14,7 @@ use crate::target::{Held, Run, RunFile, RunLayout, WriteError};
 
 pub(crate) use args::{Kind, fit};
 pub(crate) use groups::{Groups, hyper_parameter};
+pub use source::argument;
 pub(crate) use source::{Source, stages};
 
 /// The file that names the last step.
@@ -33,7 +34,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
         files.push(rank::file(run, &place, &groups, &source)?);
     }
     files.push(RunFile::text(LATEST, latest(run)));
-    Ok(RunLayout { files, along: source.names() })
+    Ok(RunLayout { files, along: source.names(), ..RunLayout::default() })
 }
 
 /// A tensor, pipeline and expert rank: one file.

@@ -1,0 +1,78 @@
+"""What ucl writes for Megatron, loaded by Megatron-core itself, and trained on."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import torch
+
+from common import FIXTURES, logits, ucl
+
+TRAIN = pathlib.Path(__file__).with_name("train_megatron.py")
+# Real runs: on 2 tensor ranks and 2 stages; a tied one on 2 stages.
+SHARDED = FIXTURES / "mlm-llama-tp2-pp2-bf16-torchdist"
+LLAMA = FIXTURES / "mlm-llama-tp2-pp2-bf16-torch"
+TIED = FIXTURES / "mlm-gpt-tp1-pp2-bf16-torch-tied"
+
+
+def run(folder, ranks=1, *flags):
+    """What the steps after a checkpoint give."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = pathlib.Path(scratch) / "out.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0"]
+        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+        command += [str(TRAIN), "--load", str(folder), "--out", str(out), *flags]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert ended.returncode == 0, f"{folder}\n{ended.stdout[-3000:]}{ended.stderr[-6000:]}"
+        return json.loads(out.read_text())
+
+
+class Megatron(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.scratch = pathlib.Path(scratch.name)
+        self.made = 0
+
+    def convert(self, source, to, mesh, *flags):
+        self.made += 1
+        out = self.scratch / str(self.made)
+        ucl("convert", source, out, "--to", to, "--mesh", mesh, *flags)
+        return out
+
+    def test_resumes_as_megatron_cores_own_resharding_does(self):
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks):
+                mesh = f"tp={ranks}"
+                expected = run(SHARDED, ranks)
+                self.assertEqual(run(self.convert(SHARDED, "torch-dist", mesh), ranks, "--strict"), expected)
+                self.assertEqual(run(self.convert(SHARDED, "torch-dist", f"{mesh},dp=3"), ranks), expected)
+                self.assertEqual(run(self.convert(SHARDED, "megatron", mesh), ranks), expected)
+                universal = self.scratch / f"universal{ranks}"
+                ucl("convert", SHARDED, universal)
+                self.assertEqual(run(self.convert(universal, "megatron", mesh), ranks), expected)
+
+    def test_files_of_ranks_and_sharded_files_resume_alike(self):
+        # One numbers the optimizer's states, the other names them.
+        for source in (LLAMA, TIED):
+            for ranks in (1, 2):
+                with self.subTest(source.name, ranks=ranks):
+                    mesh = f"tp={ranks}"
+                    named = run(self.convert(source, "torch-dist", mesh), ranks, "--strict")
+                    numbered = run(self.convert(source, "megatron", mesh), ranks)
+                    self.assertEqual(named, numbered)
+
+    def test_a_model_of_transformers_gives_its_logits(self):
+        source = FIXTURES / "hf-llama-fp32" / "hf"
+        tokens = torch.arange(16)[None] * 5 % 97
+        expected = logits(source, tokens)
+        for ranks in (1,):
+            found = torch.tensor(run(self.convert(source, "megatron", f"tp={ranks}"), ranks, "--logits"))
+            torch.testing.assert_close(found[..., : expected.shape[-1]], expected, rtol=1e-4, atol=1e-5)
+
+
+if __name__ == "__main__":
+    unittest.main()
