@@ -112,16 +112,6 @@ fn convert_replaces_only_when_asked() {
 }
 
 #[test]
-fn convert_to_what_this_version_cannot_write() {
-    let scratch = TempDir::new().unwrap();
-    let target = path(scratch.path(), "x");
-    let ended = on("convert", PIPELINE, &[&target, "--to", "deepspeed-universal"]);
-    assert_eq!(ended.code, 2);
-    shown!(ended, scratch.path());
-    assert!(!Path::new(&target).exists());
-}
-
-#[test]
 fn convert_to_hugging_face() {
     let scratch = TempDir::new().unwrap();
     let target = path(scratch.path(), "llama");

@@ -2,7 +2,6 @@
 
 use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
-use clap::ValueEnum;
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
 use ucl_formats::inventory::Framework;
@@ -39,7 +38,6 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
-        other => return Err(unknown(other)),
     };
     let states = args.states.map_or(all, states);
     let view = args.view.as_deref().unwrap_or(view);
@@ -124,14 +122,6 @@ fn torch_dist_view(source: &Inventory) -> &'static str {
     let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
     let own = remembered.is_some_and(|view| view.starts_with("torch-dist"));
     if source.framework == Framework::MegatronDist || own { "stored" } else { "torch-dist" }
-}
-
-fn unknown(format: Format) -> Stop {
-    let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    refuse(
-        format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, and runs that go on: `deepspeed`, `deepspeed-universal`, `megatron`, `torch-dist`, `dcp`",
-    )
 }
 
 /// How to run.
