@@ -36,7 +36,7 @@ pub(crate) fn cut_at_load(
     naming: &Naming,
     mesh: &Mesh,
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    let (mut items, mut cut) = cut(bound, naming, mesh)?;
+    let (mut items, mut cut) = cut(bound, naming, mesh, false)?;
     let mut wholes = match view_of(bound, naming)? {
         Some((program, view)) => of_view(bound, program, view, false)?,
         None => universal(bound),

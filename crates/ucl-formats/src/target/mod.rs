@@ -148,6 +148,11 @@ impl Format {
         self == Format::Dcp
     }
 
+    /// Whether its tensors are whole in its files, and cut over the mesh as they are loaded.
+    pub fn is_cut_at_load(self) -> bool {
+        self == Format::DeepSpeedUniversal
+    }
+
     /// The files of a run; none in a format that is not cut.
     ///
     /// # Errors
