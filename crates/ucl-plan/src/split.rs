@@ -44,7 +44,8 @@ impl Plan<'_> {
             let rank = at.get("tp").copied().unwrap_or(0);
             for item in &self.items[*start..end] {
                 let whole = numbers.get(item.name.as_str()).copied();
-                let Some(number) = whole.filter(|number| wholes[*number].terms == item.terms) else {
+                let Some(number) = whole.filter(|number| wholes[*number].terms == item.terms)
+                else {
                     // The copy of a tied tensor is under the name of what it is tied to.
                     if !item.copy {
                         wrong.push(unnamed(item));

@@ -62,12 +62,19 @@ pub(crate) fn survey(root: &Path) -> Survey {
     } else {
         let files = inventory.files.len().saturating_sub(roots.len());
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
+        inventory.step = step(&folder);
         let plural = if files == 1 { "" } else { "s" };
         inventory.kind = format!("{KIND}, {files} file{plural}");
         megatron::fsdp(&folder, &mut inventory, &mut problems);
         parts::around(root, &roots, &mut inventory);
     }
     Survey { inventory, problems }
+}
+
+/// The step that a script saved beside its state dicts. An object of another kind is none.
+fn step(folder: &Sharded) -> Option<u64> {
+    let file = folder.objects.get("step")?.open().ok()?;
+    file.value.root().as_u64()
 }
 
 /// `.metadata` is written last.

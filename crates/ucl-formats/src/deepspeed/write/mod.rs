@@ -14,8 +14,8 @@ mod universal;
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 use source::Source;
 use std::collections::BTreeSet;
-pub(crate) use universal::lay_out as lay_out_universal;
 use ucl_tensor::DType;
+pub(crate) use universal::lay_out as lay_out_universal;
 
 /// How the optimizer is cut over the data-parallel ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -87,7 +87,8 @@ fn parameter(
         draft.pickle.set_root(root);
         files.push(draft.finish(format!("{folder}/{called}.pt"), called)?);
     }
-    let step = held.step.as_ref().or(held.place.and_then(|(group, _)| run.groups[group].step.as_ref()));
+    let step =
+        held.step.as_ref().or(held.place.and_then(|(group, _)| run.groups[group].step.as_ref()));
     if let Some(step) = step.filter(|_| held.is_trained()).and_then(Value::as_f64) {
         let mut draft = Draft::default();
         let root = scalar(&mut draft, step)?;
@@ -181,7 +182,9 @@ fn is_folder(name: &str) -> Result<(), WriteError> {
         return Ok(());
     }
     Err(WriteError::refused(
-        format!("{name:?} cannot be a folder, and DeepSpeed's universal form has one for each parameter"),
+        format!(
+            "{name:?} cannot be a folder, and DeepSpeed's universal form has one for each parameter"
+        ),
         "name another view with --view, or write `--to deepspeed`",
     ))
 }
