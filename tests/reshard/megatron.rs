@@ -137,6 +137,32 @@ fn there_and_back_again() {
     }
 }
 
+/// Every value follows from its address, so what lies elsewhere than it should is another.
+#[test]
+fn addresses_come_through() {
+    let sizes = ["l=4", "k=4", "q=2", "i=4", "h=32", "f=48", "v=100", "m=16"];
+    let models = [("llama", "deepspeed", "tp=2"), ("llama", "deepspeed-pipe", "tp=2,pp=2")];
+    for (model, view, mesh) in models {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let source = at("source");
+        let path = source.to_string_lossy();
+        let mut arguments =
+            vec!["synth", model, &path, "--to", "deepspeed", "--view", view, "--mesh", mesh];
+        arguments.extend(sizes.iter().flat_map(|size| ["--set", size]));
+        let ended = ucl(&arguments);
+        assert_eq!(ended.code, 0, "{}", ended.text());
+        let flags = ["--from-view", view];
+        for (to, mesh) in
+            [("megatron", "tp=1,pp=2,vpp=2"), ("megatron", "tp=4,pp=4"), ("torch-dist", "dp=3")]
+        {
+            let there = at(&format!("{to}-{mesh}"));
+            convert(&source, &there, &[&["--to", to, "--mesh", mesh][..], &flags].concat());
+            equal(&source, &there, &flags);
+        }
+    }
+}
+
 #[test]
 fn a_mesh_that_does_not_fit_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,11 +2,10 @@
 
 use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
-use serde_json::Value;
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
 use ucl_formats::inventory::Framework;
-use ucl_formats::{Format as Made, Inventory};
+use ucl_formats::{Format as Made, Inventory, megatron_argument};
 use ucl_ir::Mesh;
 use ucl_plan::{HUGGING_FACE_VIEW, Naming, States, Target};
 
@@ -35,10 +34,10 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Universal => (Made::Universal, "universal", States::All),
         Format::Hf => (Made::HuggingFace, HUGGING_FACE_VIEW, States::Weights),
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
-        Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
+        Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
     };
     let states = args.states.map_or(all, states);
     let view = args.view.as_deref().unwrap_or(view);
@@ -104,8 +103,11 @@ fn megatron_view(source: &Inventory) -> &'static str {
     let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
     let own = remembered
         .is_some_and(|view| ["megatron", "mcore"].iter().any(|known| view.starts_with(known)));
-    let old = arg(source, "checkpoint_version").and_then(Value::as_f64).is_some_and(|v| v < 2.0);
-    let local = arg(source, "transformer_impl").and_then(Value::as_str) == Some("local");
+    let old = megatron_argument(source, "checkpoint_version")
+        .and_then(|version| version.as_f64())
+        .is_some_and(|version| version < 2.0);
+    let local = megatron_argument(source, "transformer_impl")
+        .is_some_and(|made| made.as_str() == Some("local"));
     match (source.framework == Framework::Megatron || own, old, local) {
         // Their order of queries, keys and values is that of no version that is written.
         (true, true, _) => "megatron",
@@ -120,10 +122,6 @@ fn torch_dist_view(source: &Inventory) -> &'static str {
     let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
     let own = remembered.is_some_and(|view| view.starts_with("torch-dist"));
     if source.framework == Framework::MegatronDist || own { "stored" } else { "torch-dist" }
-}
-
-fn arg<'a>(source: &'a Inventory, key: &str) -> Option<&'a Value> {
-    source.documents.get("args")?.get(key)
 }
 
 /// How to run.

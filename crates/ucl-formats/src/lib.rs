@@ -10,6 +10,7 @@ mod dcp;
 pub mod deepspeed;
 pub mod flat;
 mod fsdp;
+mod grid;
 pub mod huggingface;
 pub mod inventory;
 mod listed;
@@ -31,6 +32,7 @@ pub mod verify;
 
 pub use apart::{apart, spared};
 pub use inventory::{Inventory, Problem, Stored, Survey};
+pub use megatron::write::argument as megatron_argument;
 pub use rename::unheld;
 pub use survey::survey;
 pub use target::Format;

@@ -74,8 +74,14 @@ pub(crate) fn cut(
         false => axes(layout, mesh, view)?,
     };
     // To what whole tensors are padded may depend on who reads them.
-    let said = if is_whole { mesh } else { &axes };
-    let cuts = Cuts { layout, mesh: said };
+    let mut said = axes.clone();
+    if is_whole {
+        let known = program.layouts.values().flat_map(|layout| &layout.axes);
+        let alone = known.filter(|axis| axis.same_as.is_none()).map(|axis| (axis.name.clone(), 1));
+        said.extend(alone);
+        said.extend(mesh.iter().map(|(axis, size)| (axis.clone(), *size)));
+    }
+    let cuts = Cuts { layout, mesh: &said };
     let mut wrong = obligations(layout, &bound.sizes, (program, view), &bound.set, cuts);
     wrong.extend(uneven_names(program, cuts, &bound.sizes));
     if !wrong.is_empty() {

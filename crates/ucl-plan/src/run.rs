@@ -63,7 +63,7 @@ impl Plan<'_> {
         };
         let laid = self.target.format.lay_out(&run).map_err(|error| vec![unwritable(error)])?;
         let mut notes = places.notes;
-        notes.extend(self.target.format.notes(&run));
+        notes.extend(laid.notes);
         notes.extend(self.trains_masters());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;

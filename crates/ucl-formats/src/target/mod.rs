@@ -148,15 +148,6 @@ impl Format {
         self == Format::Dcp
     }
 
-    /// What a person should know of a run that is written, a sentence each.
-    pub fn notes(self, run: &Run<'_>) -> Vec<String> {
-        match self {
-            Format::Dcp => crate::dcp::fsdp_notes(run),
-            Format::DeepSpeedUniversal => crate::deepspeed::write::universal_notes(run),
-            _ => Vec::new(),
-        }
-    }
-
     /// Whether its tensors are whole in its files, and cut over the mesh as they are loaded.
     pub fn is_cut_at_load(self) -> bool {
         self == Format::DeepSpeedUniversal

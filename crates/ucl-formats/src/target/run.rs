@@ -83,6 +83,8 @@ pub struct RunLayout {
     pub along: Vec<String>,
     /// What the format could not keep as it was, a sentence each.
     pub lossy: Vec<String>,
+    /// What the one who loads them has to know.
+    pub notes: Vec<String>,
 }
 
 /// A tensor of a rank, in all its states.

@@ -6,6 +6,9 @@ use ucl_formats::inventory::Optimizer;
 use ucl_formats::universal::Manifest;
 use ucl_plan::Plan;
 
+/// What Megatron says of a group whose parameters expert ranks share: that follows from the mesh.
+const WHOSE: &str = "is_expert_parallel";
+
 /// What differs, a sentence each.
 ///
 /// Groups are compared parameter by parameter: two frameworks seldom group them alike.
@@ -42,8 +45,9 @@ fn by_param(optimizer: &Optimizer) -> IndexMap<&str, IndexMap<&str, &Value>> {
     let mut params = IndexMap::new();
     for group in &optimizer.groups {
         for name in &group.params {
+            let hyper = group.hyper.iter().filter(|(key, _)| *key != WHOSE);
             let mut known: IndexMap<&str, &Value> =
-                group.hyper.iter().map(|(key, value)| (key.as_str(), value)).collect();
+                hyper.map(|(key, value)| (key.as_str(), value)).collect();
             known.extend(group.steps.get(name).or(group.step.as_ref()).map(|step| ("step", step)));
             params.insert(name.as_str(), known);
         }

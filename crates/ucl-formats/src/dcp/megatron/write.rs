@@ -172,7 +172,7 @@ fn common(
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let mut carried = source.shared(&mut draft)?;
-    let args = fit(&mut draft, run, carried.shift_remove("args"), Kind::TorchDist);
+    let args = fit(&mut draft, run, carried.shift_remove("args"), (0, 0, 0), Kind::TorchDist);
     let mut entries: IndexMap<String, NodeId> = IndexMap::new();
     entries.extend(args.map(|args| ("args".to_owned(), args)));
     entries.insert("checkpoint_version".to_owned(), draft.pickle.float(3.0));

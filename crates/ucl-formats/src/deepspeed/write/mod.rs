@@ -15,7 +15,7 @@ use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 use source::Source;
 use std::collections::BTreeSet;
 use ucl_tensor::DType;
-pub(crate) use universal::{lay_out as lay_out_universal, notes as universal_notes};
+pub(crate) use universal::lay_out as lay_out_universal;
 
 /// How the optimizer is cut over the data-parallel ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, lossy: steps(run) })
+    Ok(RunLayout { files, along, lossy: steps(run), ..RunLayout::default() })
 }
 
 /// The ranks in the order of DeepSpeed's files.

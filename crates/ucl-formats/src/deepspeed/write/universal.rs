@@ -9,7 +9,7 @@ use super::model::{self, scalar};
 use super::optimizer::{common, param_groups};
 use super::partitioned::SubGroups;
 use super::source::{Source, is_layered};
-use super::{Place, Zero, has_optimizer, known_axes, places, size, tag};
+use super::{Place, Zero, has_optimizer, known_axes, places, size, steps, tag};
 use crate::target::{Buffer, Draft, Held, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 use crate::torch::NodeId;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, ..RunLayout::default() })
+    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: steps(run) })
 }
 
 /// The files of a parameter: one for each state.
@@ -190,8 +190,7 @@ fn is_folder(name: &str) -> Result<(), WriteError> {
 }
 
 /// What the load of the one or the other stage leaves out.
-pub(crate) fn notes(run: &Run<'_>) -> Vec<String> {
-    let Some(uncut) = &run.uncut else { return Vec::new() };
+fn notes(run: &Run<'_>, uncut: &Uncut) -> Vec<String> {
     let mut notes = Vec::new();
     let tensors = &uncut.rank.tensors;
     let untrained = tensors.iter().filter(|held| !held.is_trained()).count();

@@ -15,14 +15,18 @@ pub(crate) enum Kind {
     TorchDist,
 }
 
-/// The arguments of a run; nothing where no reader would know what they say.
+/// The arguments of a rank of a run; nothing where no reader would know what they say.
 pub(crate) fn fit(
     draft: &mut Draft,
     run: &Run<'_>,
     carried: Option<NodeId>,
+    (tp, pp, ep): (u64, u64, u64),
     kind: Kind,
 ) -> Option<NodeId> {
     let (mut said, dtype) = (mesh(run, kind), own_type(run));
+    // Tensor ranks count fastest, stages slowest.
+    let rank = tp + size(run, "tp") * (ep + pp * data_ranks(run));
+    said.insert("rank".to_owned(), rank.into());
     let half = |wanted: DType| Value::from(dtype == Some(wanted));
     said.insert("bf16".to_owned(), half(DType::BF16));
     said.insert("fp16".to_owned(), half(DType::F16));
@@ -65,7 +69,7 @@ fn per_stage(run: &Run<'_>, layers: Option<u64>) -> Value {
 /// What follows from the mesh. Stages are even: what said otherwise says nothing.
 fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
     let (tp, pp, ep, vpp) = (size(run, "tp"), size(run, "pp"), size(run, "ep"), size(run, "vpp"));
-    let dp = size(run, "dp").max(ep);
+    let dp = data_ranks(run);
     let dist = kind == Kind::TorchDist;
     let said = json!({
         "tensor_model_parallel_size": tp,
@@ -82,6 +86,7 @@ fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
         "num_layers_in_last_pipeline_stage": null,
         "account_for_embedding_in_pipeline_split": false,
         "account_for_loss_in_pipeline_split": false,
+        "context_parallel_size": 1,
         "data_parallel_size": dp,
         "world_size": tp * pp * dp,
         "use_distributed_optimizer": false,
@@ -91,6 +96,11 @@ fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
     let mut said = said.as_object().cloned().unwrap_or_default();
     said.extend(run.padded_vocab.map(|size| ("padded_vocab_size".to_owned(), size.into())));
     said
+}
+
+/// The ranks that share data out; expert ranks are among them.
+fn data_ranks(run: &Run<'_>) -> u64 {
+    size(run, "dp").max(size(run, "ep"))
 }
 
 /// The type of the weights: that of the first matrix.

@@ -14,6 +14,7 @@ use crate::target::{Held, Run, RunFile, RunLayout, WriteError};
 
 pub(crate) use args::{Kind, fit};
 pub(crate) use groups::{Groups, hyper_parameter};
+pub use source::argument;
 pub(crate) use source::{Source, stages};
 
 /// The file that names the last step.

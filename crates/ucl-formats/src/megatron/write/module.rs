@@ -2,30 +2,56 @@
 
 use crate::target::{Buffer, Draft, Held, Run, WriteError};
 use crate::torch::NodeId;
+use std::collections::HashMap;
 
-/// The tensors of a rank in the order of Megatron's modules, which numbers the optimizer's states: the
-/// base class of Megatron-core's attention makes the projection before its subclass makes what it takes
-/// apart into queries, keys and values.
+/// The tensors of a rank in the order of Megatron's modules, which numbers the optimizer's states.
+///
+/// A view's equations say which names there are, not in which order modules are made: in a layer that is
+/// `transformer_layer.py`'s, and the base class of Megatron-core's attention makes the projection before
+/// its subclass makes what it takes apart into queries, keys and values.
 pub(super) fn in_order(tensors: &[Held]) -> Vec<usize> {
-    const ATTENTION: &str = ".self_attention.";
-    let mut order: Vec<(usize, bool, usize)> = Vec::with_capacity(tensors.len());
-    let mut block: Option<(usize, &str)> = None;
-    for (number, held) in tensors.iter().enumerate() {
-        let Some(at) = held.name.find(ATTENTION) else {
-            block = None;
-            order.push((number, false, number));
-            continue;
+    let mut layers: HashMap<&str, usize> = HashMap::new();
+    let mut modules: HashMap<&str, usize> = HashMap::new();
+    let keys = tensors.iter().enumerate().map(|(number, held)| {
+        let Some((layer, rest)) = layer(&held.name) else {
+            return (number, 0, number, false, number);
         };
-        let (layer, rest) = held.name.split_at(at + ATTENTION.len());
-        let first = match block {
-            Some((first, known)) if known == layer => first,
-            _ => number,
+        let first = *layers.entry(layer).or_insert(number);
+        // The halves of a feed-forward, also where every expert has them.
+        let halves = ["linear_fc1.", "linear_fc2.", "dense_h_to_4h.", "dense_4h_to_h."];
+        let half = halves.iter().position(|half| rest.contains(half));
+        let module = half.and_then(|half| Some(rest.find(halves[half])? + layer.len()));
+        let module = match module {
+            Some(end) => *modules.entry(&held.name[..end]).or_insert(number),
+            None => number,
         };
-        block = Some((first, layer));
-        order.push((first, !rest.starts_with("linear_proj."), number));
-    }
-    order.sort_unstable();
-    order.into_iter().map(|(.., number)| number).collect()
+        (first, place(rest), module, half.is_some_and(|half| half % 2 == 1), number)
+    });
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|(.., number)| number).collect()
+}
+
+/// A name up to the number of its layer, and behind it.
+fn layer(name: &str) -> Option<(&str, &str)> {
+    const LAYERS: &str = "layers.";
+    let start = name.find(LAYERS)? + LAYERS.len();
+    let end = start + name[start..].find('.')? + 1;
+    Some(name.split_at(end))
+}
+
+/// Where a module of a layer stands; what is not known comes last.
+fn place(module: &str) -> usize {
+    const MODULES: [&[&str]; 6] = [
+        &["input_layernorm.", "input_norm."],
+        &["self_attention.linear_proj.", "self_attention.query_key_value."],
+        &["self_attention."],
+        &["pre_mlp_layernorm.", "post_attention_layernorm.", "post_attention_norm."],
+        &["mlp.router."],
+        &["mlp."],
+    ];
+    let known = MODULES.iter().position(|names| names.iter().any(|name| module.starts_with(name)));
+    known.unwrap_or(MODULES.len())
 }
 
 /// The state dict of a rank.
@@ -118,12 +144,13 @@ mod tests {
             copy: false,
             place: None,
             states: Default::default(),
+            tied_name: None,
             step: None,
         }
     }
 
     #[test]
-    fn the_projection_comes_first() {
+    fn modules_come_as_they_are_made() {
         let names = [
             "decoder.layers.0.self_attention.linear_qkv.layer_norm_weight",
             "decoder.layers.0.self_attention.linear_qkv.weight",
@@ -132,8 +159,15 @@ mod tests {
             "decoder.layers.0.mlp.linear_fc1.weight",
             "decoder.layers.1.self_attention.linear_qkv.weight",
             "decoder.layers.1.self_attention.linear_proj.weight",
+            "decoder.layers.1.mlp.linear_fc1.layer_norm_weight",
+            "decoder.layers.1.mlp.linear_fc2.weight",
+            "decoder.layers.1.mlp.linear_fc1.weight",
+            "output_layer.weight",
         ];
         let tensors = names.map(held);
-        assert_eq!(in_order(&tensors), [2, 3, 0, 1, 4, 6, 5]);
+        assert_eq!(in_order(&tensors), [2, 3, 0, 1, 4, 6, 5, 7, 9, 8, 10]);
+        let grouped = ["linear_fc1.weight0", "linear_fc2.weight0", "linear_fc1.weight1"];
+        let tensors = grouped.map(|name| held(&format!("decoder.layers.0.mlp.experts.{name}")));
+        assert_eq!(in_order(&tensors), [0, 2, 1]);
     }
 }

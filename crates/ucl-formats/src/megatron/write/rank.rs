@@ -17,7 +17,8 @@ pub(super) fn file(
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let mut carried: IndexMap<String, NodeId> = source.entries(&mut draft, place)?;
-    let args = fit(&mut draft, run, carried.shift_remove("args"), Kind::Torch);
+    let at = (place.tp, place.pp, place.ep);
+    let args = fit(&mut draft, run, carried.shift_remove("args"), at, Kind::Torch);
     let mut entries: IndexMap<String, NodeId> = IndexMap::new();
     entries.extend(args.map(|args| ("args".to_owned(), args)));
     entries.insert("checkpoint_version".to_owned(), draft.pickle.float(3.0));

@@ -1,10 +1,12 @@
 //! What the source carries that a Megatron has a place for.
 
 use super::{Place, size};
-use crate::inventory::{Carried, Framework};
+use crate::inventory::{Carried, Framework, Inventory};
 use crate::target::{Draft, Run, WriteError, open_carried};
+use crate::torch::json::object;
 use crate::torch::{NodeId, TorchFile, Value};
 use indexmap::IndexMap;
+use serde_json::Value as Json;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,6 +152,22 @@ impl Source {
     fn take(&self, name: &str) {
         self.taken.borrow_mut().insert(name.to_owned());
     }
+}
+
+/// An argument of the Megatron that wrote a checkpoint, or that its source was.
+pub fn argument(inventory: &Inventory, key: &str) -> Option<Json> {
+    let said = inventory.documents.get("args").and_then(|args| args.get(key));
+    said.cloned().or_else(|| {
+        let has_args = |carried: &&Carried| {
+            let name = &carried.name;
+            ["common.pt", "model_optim_rng.pt", "_model_states.pt"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        };
+        let file = open_carried(inventory.carried.iter().find(has_args)?).ok()?;
+        let args = root(&file).get("args")?;
+        object(&file, args)?.get(key).cloned()
+    })
 }
 
 /// Tensor and pipeline ranks of a run, stages outermost.
