@@ -112,19 +112,6 @@ fn convert_replaces_only_when_asked() {
 }
 
 #[test]
-fn convert_to_what_this_version_cannot_write() {
-    let scratch = TempDir::new().unwrap();
-    let target = path(scratch.path(), "x");
-    for format in ["deepspeed-universal", "deepspeed", "megatron", "torch-dist", "dcp"] {
-        let ended = on("convert", PIPELINE, &[&target, "--to", format]);
-        assert_eq!(ended.code, 2, "{format}");
-        assert!(ended.err.contains(&format!("`{format}`")), "{}", ended.err);
-    }
-    shown!(on("convert", PIPELINE, &[&target, "--to", "megatron"]), scratch.path());
-    assert!(!Path::new(&target).exists());
-}
-
-#[test]
 fn convert_to_hugging_face() {
     let scratch = TempDir::new().unwrap();
     let target = path(scratch.path(), "llama");

@@ -14,23 +14,27 @@ HIDDEN, VOCABULARY, GLOBAL_BATCH, LENGTH = 24, 61, 8, 12
 
 
 class Model(nn.Module):
-    """A tied embedding, a frozen layer, a buffer, and sizes that do not divide."""
+    """A tied embedding, a frozen layer, a buffer, and sizes that do not divide. `plain` has neither of the two
+    in the middle."""
 
-    def __init__(self):
+    def __init__(self, plain):
         super().__init__()
+        self.plain = plain
         self.embed = nn.Embedding(VOCABULARY, HIDDEN)
-        self.frozen = nn.Linear(HIDDEN, HIDDEN)
+        if not plain:
+            self.frozen = nn.Linear(HIDDEN, HIDDEN)
+            self.frozen.requires_grad_(False)
+            self.register_buffer("scale", torch.tensor([1.5, 0.5, 2.0]))
         self.up = nn.Linear(HIDDEN, 53)
         self.down = nn.Linear(53, HIDDEN)
         self.norm = nn.LayerNorm(HIDDEN)
         self.head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
         self.head.weight = self.embed.weight
-        self.register_buffer("scale", torch.tensor([1.5, 0.5, 2.0]))
-        self.frozen.requires_grad_(False)
 
     def forward(self, tokens):
         hidden = self.embed(tokens[:, :-1])
-        hidden = hidden + self.frozen(hidden) * self.scale[0].to(hidden.dtype)
+        if not self.plain:
+            hidden = hidden + self.frozen(hidden) * self.scale[0].to(hidden.dtype)
         hidden = self.norm(hidden + self.down(torch.nn.functional.gelu(self.up(hidden))))
         logits = self.head(hidden)
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
@@ -67,6 +71,7 @@ def main():
     parser.add_argument("--bf16-optimizer", action="store_true")
     parser.add_argument("--sub-group-size", type=int, default=10**9)
     parser.add_argument("--universal", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="nothing is frozen, and all weights decay")
     parser.add_argument("--load")
     parser.add_argument("--save")
     parser.add_argument("--save-at", type=int, default=3)
@@ -79,7 +84,7 @@ def main():
     deepspeed.init_distributed("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(7)
-    model = Model()
+    model = Model(args.plain)
     if args.load:  # nothing may be left of how it starts
         for value in list(model.parameters()) + list(model.buffers()):
             value.data.fill_(0.125)
@@ -88,6 +93,8 @@ def main():
         {"params": [value for _, value in trained if value.dim() > 1], "weight_decay": 0.1},
         {"params": [value for _, value in trained if value.dim() < 2], "weight_decay": 0.0},
     ]
+    if args.plain:
+        groups = [{"params": [value for _, value in trained], "weight_decay": 0.1}]
     optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     engine, _, _, _ = deepspeed.initialize(

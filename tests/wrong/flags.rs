@@ -16,7 +16,6 @@ fn flags() {
         &["--to", "hf", "--view", "universal"],
         &["--to", "hf", "--view", "stored"],
         &["--to", "hf", "--view", "hf5"],
-        &["--to", "hf", "--states", "all"],
         &["--to", "hf", "--mesh", "tp=2"],
         &["--to", "megatorn"],
         &["--memory", "lots"],

@@ -2,7 +2,6 @@
 
 use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
-use clap::ValueEnum;
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
 use ucl_formats::inventory::Framework;
@@ -38,7 +37,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
-        other => return Err(unknown(other)),
+        Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
     };
     let states = args.states.map_or(all, states);
     let view = args.view.as_deref().unwrap_or(view);
@@ -123,14 +122,6 @@ fn torch_dist_view(source: &Inventory) -> &'static str {
     let remembered = source.universal.as_ref().and_then(|made| made.source.view.as_deref());
     let own = remembered.is_some_and(|view| view.starts_with("torch-dist"));
     if source.framework == Framework::MegatronDist || own { "stored" } else { "torch-dist" }
-}
-
-fn unknown(format: Format) -> Stop {
-    let name = format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    refuse(
-        format!("this version ({}) cannot write `{name}`", env!("CARGO_PKG_VERSION")),
-        "it writes `universal`, a folder of safetensors files with everything in it, `hf`, a model that `from_pretrained` loads, `deepspeed`, a step of DeepSpeed's engine, `megatron` and `torch-dist`, a step of Megatron-LM",
-    )
 }
 
 /// How to run.

@@ -163,9 +163,31 @@ impl Inventory {
         self.origin().starts_with(ADAPTER)
     }
 
+    /// Parameters that have no state, where others have some, were not trained.
+    pub(crate) fn freeze(&mut self, untrained: impl Fn(&str) -> bool) {
+        let weights = self.tensors.iter_mut().filter(|tensor| tensor.state == "param");
+        for tensor in weights.filter(|tensor| tensor.role == Role::Trained) {
+            if untrained(&tensor.name) {
+                tensor.role = Role::Frozen;
+            }
+        }
+    }
+
     /// The kind of what was read, or of what a universal folder was made of.
     pub(crate) fn origin(&self) -> &str {
         self.universal.as_ref().map_or(&self.kind, |manifest| &manifest.source.kind)
+    }
+}
+
+impl Data {
+    /// The chunks of a tensor of this shape.
+    pub(crate) fn of_chunks(shape: &[u64], chunks: Vec<Chunk>) -> Data {
+        match chunks.as_slice() {
+            [one] if one.shape == shape => {
+                Data::Strided { file: one.file, offset: one.offset, strides: one.strides.clone() }
+            }
+            _ => Data::Boxes(chunks),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod dcp;
 pub mod deepspeed;
 pub mod flat;
 mod fsdp;
+mod grid;
 pub mod huggingface;
 pub mod inventory;
 mod listed;

@@ -58,7 +58,7 @@ pub enum Kind {
 /// Finds out what a path means.
 ///
 /// A run's folder points at its step: by `latest`, else by `latest_checkpointed_iteration.txt`, else
-/// by holding a single step. `*_universal` beside steps is passed over; where there is no step,
+/// by holding a single step, or a single run of one. `*_universal` beside steps is passed over; where there is no step,
 /// `latest_universal` points at one.
 ///
 /// # Errors
@@ -126,6 +126,10 @@ fn folder(path: &Path, depth: u32) -> Result<Located, Problem> {
         return Ok(Located::new(kind, path.to_owned()));
     }
     let mut steps = steps(path)?;
+    if steps.len() != 1 {
+        steps.extend(runs(path)?);
+        steps.sort();
+    }
     if steps.len() == 1 && depth < 4 {
         let mut found = folder(&steps.remove(0), depth + 1)?;
         found.notes.insert(0, format!("{} is the only step here.", file_name(&found.root)));
@@ -198,22 +202,36 @@ fn weights(path: &Path) -> Result<Option<Kind>, Problem> {
     })
 }
 
-/// Folders in `path` that are steps, without those that a converter made.
+/// Folders in `path` that are steps, or say which of theirs is one.
 fn steps(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     let mut steps = Vec::new();
-    for name in entries(path)? {
-        let below = path.join(&name);
-        if name.ends_with("_universal") || !below.is_dir() {
-            continue;
-        }
-        let points = || {
-            ["latest", "latest_checkpointed_iteration.txt"].iter().any(|f| below.join(f).is_file())
-        };
-        if direct(&below)?.is_some() || points() || weights(&below)?.is_some() {
+    for below in folders(path)? {
+        if is_step(&below)? {
             steps.push(below);
         }
     }
     Ok(steps)
+}
+
+/// Folders in `path` that are none themselves, but hold some.
+fn runs(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let mut runs = folders(path)?;
+    runs.retain(|below| {
+        is_step(below).is_ok_and(|step| !step) && steps(below).is_ok_and(|held| !held.is_empty())
+    });
+    Ok(runs)
+}
+
+fn is_step(path: &Path) -> Result<bool, Problem> {
+    let points =
+        || ["latest", "latest_checkpointed_iteration.txt"].iter().any(|f| path.join(f).is_file());
+    Ok(direct(path)?.is_some() || points() || weights(path)?.is_some())
+}
+
+/// The folders in `path`, without those that a converter made.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let names = entries(path)?.into_iter().filter(|name| !name.ends_with("_universal"));
+    Ok(names.map(|name| path.join(name)).filter(|below| below.is_dir()).collect())
 }
 
 /// A document in the step's folder, in the run's that holds it, or in the folder that was given.

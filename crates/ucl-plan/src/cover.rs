@@ -109,7 +109,10 @@ impl Plan<'_> {
         for (param, state) in self.bound.atlas.keys() {
             let merged = self.merging.is_some() && self.bound.is_adapters(param);
             let made_of_masters = state == "param";
-            let left_out = (self.target.states == States::Weights && !is_weight(state))
+            // A rank that loads weights alone gets the model's own where they are there.
+            let of_masters = self.target.format.is_cut() && state == "fp32";
+            let left_out = (self.target.states == States::Weights
+                && (!is_weight(state) || of_masters))
                 || made_of_masters
                 || merged;
             let there: u64 = self

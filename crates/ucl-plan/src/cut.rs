@@ -4,7 +4,7 @@ use crate::bind::{Bound, Cuts, Scope, bound_number, obligations, target_numbers}
 use crate::document::document_of;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
-use crate::target::{Item, Naming, universal, usable_view};
+use crate::target::{Item, Naming, of_view, universal, usable_view};
 use crate::universal::VIEW;
 use serde_json::{Map, Value};
 use ucl_ir::{Diagnostic, Document, Layout, Mesh, Program, View};
@@ -23,6 +23,29 @@ pub(crate) struct Cut {
     pub(crate) padded_vocab: Option<u64>,
     /// Megatron's arguments, as far as the dims tell them.
     pub(crate) args: Option<Map<String, Value>>,
+    /// Whether the last of the ranks is none: it has every tensor whole.
+    pub(crate) uncut: bool,
+}
+
+/// The items of all ranks, and behind them all of them whole, for a format that is cut as it is loaded.
+///
+/// # Errors
+/// As [`cut`].
+pub(crate) fn cut_at_load(
+    bound: &Bound<'_>,
+    naming: &Naming,
+    mesh: &Mesh,
+) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+    let (mut items, mut cut) = cut(bound, naming, mesh, false)?;
+    let mut wholes = match view_of(bound, naming)? {
+        Some((program, view)) => of_view(bound, program, view, false)?,
+        None => universal(bound),
+    };
+    wholes.sort_by(|a, b| a.order.cmp(&b.order));
+    cut.ranks.push((Mesh::new(), items.len()));
+    cut.uncut = true;
+    items.extend(wholes);
+    Ok((items, cut))
 }
 
 /// The items of all ranks of a mesh, rank after rank, each in the order of the model; of one rank that

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod shard;
 mod spell;
+mod split;
 mod step;
 mod synth;
 mod target;

@@ -4,7 +4,7 @@ use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::cover::Cover;
-use crate::cut::{Cut, cut};
+use crate::cut::{Cut, cut, cut_at_load};
 use crate::laid::LaidOut;
 use crate::lora::{Merge, Merging, unmergeable};
 use crate::params::Param;
@@ -39,6 +39,8 @@ pub struct Plan<'a> {
     pub(crate) weights: Vec<Weights>,
     /// What of the source's carried files goes along in the files that are laid out, by name.
     pub(crate) along: Vec<String>,
+    /// What the format of a target that is cut could not keep, a sentence each.
+    pub(crate) unkept: Vec<String>,
     pub(crate) merging: Option<Merging>,
     /// Items whose weights are merged, by the states of the optimizer that they had: these are left out.
     pub(crate) outdated: Vec<(usize, String)>,
@@ -117,6 +119,9 @@ impl<'a> Plan<'a> {
             return Err(vec![refused]);
         }
         let (items, cut) = match target.format.is_cut() {
+            true if target.format.is_cut_at_load() => {
+                cut_at_load(&bound, &target.naming, &target.mesh)?
+            }
             true => cut(&bound, &target.naming, &target.mesh, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
@@ -135,6 +140,7 @@ impl<'a> Plan<'a> {
             from: Vec::new(),
             weights: Vec::new(),
             along: Vec::new(),
+            unkept: Vec::new(),
             merging,
             outdated: Vec::new(),
         };

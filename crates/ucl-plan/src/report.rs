@@ -7,6 +7,7 @@ use crate::target::{Naming, States};
 use crate::work::{MoveRole, Work};
 use indexmap::{IndexMap, IndexSet};
 use serde::Serialize;
+use ucl_formats::Format;
 
 /// What a plan does.
 #[derive(Clone, Debug, Serialize)]
@@ -114,7 +115,10 @@ impl Plan<'_> {
             lossy.push(format!("{gaps} elements of flat buffers are padding and are dropped"));
         }
         let mut casts: IndexMap<String, u64> = IndexMap::new();
-        for number in 0..self.tensors().len() {
+        // Masters that are kept beside the weights are not lost by what is made of them.
+        let kept = self.target.format == Format::HuggingFace && self.target.states == States::All;
+        let lossy_from = |number: &usize| !(kept && self.said(*number) == "fp32");
+        for number in (0..self.tensors().len()).filter(lossy_from) {
             let tensor = &self.tensors()[number];
             for step in self.window(number, 0..tensor.len()) {
                 if step.dtype != tensor.dtype && matches!(step.role, MoveRole::Write) {
@@ -173,6 +177,7 @@ impl Plan<'_> {
                 first(&aliases)
             ));
         }
+        lossy.extend(self.unkept.iter().cloned());
         if !self.bound.missing.is_empty() {
             lossy.push(format!(
                 "{} parameters of the model are not in the checkpoint: {}",

@@ -8,7 +8,7 @@ use crate::target::{Item, States};
 use indexmap::IndexMap;
 use std::collections::{BTreeSet, HashMap};
 use ucl_formats::inventory::{Group, Role};
-use ucl_formats::target::{Held, Rank, Run, WriteError};
+use ucl_formats::target::{Held, Rank, Run, Uncut, WriteError};
 use ucl_ir::Diagnostic;
 use ucl_tensor::DType;
 
@@ -48,21 +48,26 @@ impl Plan<'_> {
             tensors: held.by_ref().take(end - start).collect(),
             aliases: self.second_names(*start..end),
         });
+        let mut ranks: Vec<Rank> = ranks.collect();
+        let splits = self.splits()?;
+        let uncut = splits.and_then(|splits| Some(Uncut { rank: ranks.pop()?, splits }));
         let run = Run {
             mesh: self.target.mesh.clone(),
             step: self.bound.inventory.step,
-            ranks: ranks.collect(),
+            ranks,
             groups: places.groups,
             padded_vocab: self.cut.padded_vocab,
             args: self.cut.args.clone(),
             source: self.bound.inventory,
+            uncut,
         };
         let laid = self.target.format.lay_out(&run).map_err(|error| vec![unwritable(error)])?;
         let mut notes = places.notes;
-        notes.extend(self.target.format.notes(&run));
+        notes.extend(laid.notes);
         notes.extend(self.trains_masters());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;
+        self.unkept = laid.lossy;
         self.bound.notes.extend(notes);
         self.filled()
     }
@@ -195,7 +200,9 @@ impl Plan<'_> {
             }
         }
         let mut wrong = Vec::new();
-        for (number, item) in self.items.iter().enumerate() {
+        // What ranks cut as they load it is proven where it is whole.
+        let first = self.cut.ranks.last().filter(|_| self.cut.uncut).map_or(0, |(_, start)| *start);
+        for (number, item) in self.items.iter().enumerate().skip(first) {
             let elements: u64 = item.shape.iter().product();
             let states = self.bound.states();
             let states = states.iter().filter(|state| !is_weight(state));
@@ -248,7 +255,7 @@ struct Places {
     known: HashMap<String, (usize, usize)>,
     /// By stored name: its step, where that is not its group's.
     steps: HashMap<String, serde_json::Value>,
-    /// Whether every trained tensor so far was named by a group.
+    /// What a person should know of it.
     notes: Vec<String>,
 }
 

@@ -70,6 +70,7 @@ impl Synth {
             padded_vocab: shards.padded.get("v").copied(),
             args: run.args,
             source: &Inventory::default(),
+            uncut: None,
         })?;
         Ok(Synth { shards, laid: LaidOut::of_run(laid.files) })
     }

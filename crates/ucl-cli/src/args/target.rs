@@ -31,7 +31,8 @@ pub(crate) struct TargetArgs {
     /// has that of the model's own weights if none is said
     #[arg(long, value_parser = value::dtype)]
     pub(crate) dtype: Option<DType>,
-    /// Weights alone, or optimizer states too [default: all; weights for a Hugging Face model]
+    /// Weights alone, or optimizer states too [default: all; weights for a Hugging Face model, which
+    /// keeps the states in its folder `optimizer`]
     #[arg(long, value_enum)]
     pub(crate) states: Option<StatesArg>,
     /// Start another file after this many bytes

@@ -1,9 +1,10 @@
 //! One folder of a distributed checkpoint: whole tensors in chunks, and objects.
 
-use super::grid::{self, Uneven};
 use super::items::{Found, Wanted, locate};
 use super::metadata::{METADATA, Metadata, Place};
-use crate::inventory::{Carried, Chunk, Data, FileId, Problem, SourceFile};
+use crate::grid::{self, Uneven};
+use crate::inventory::{Carried, Chunk, Data, FileId, Inventory, Problem, SourceFile};
+use crate::listed::listed;
 use crate::torch::TorchFile;
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
@@ -41,12 +42,7 @@ pub(crate) struct Whole {
 impl Whole {
     /// Where its elements are.
     pub(crate) fn data(&self) -> Data {
-        match self.chunks.as_slice() {
-            [one] if one.shape == self.shape => {
-                Data::Strided { file: one.file, offset: one.offset, strides: one.strides.clone() }
-            }
-            chunks => Data::Boxes(chunks.to_vec()),
-        }
+        Data::of_chunks(&self.shape, self.chunks.clone())
     }
 }
 
@@ -237,11 +233,24 @@ impl Sharded {
         self.unflattened.extend(other.unflattened);
     }
 
-    /// Entries that go along, each as a torch file; and those that can't, as they are in pieces.
-    pub(crate) fn carried<'a>(
+    /// Lets entries that are no tensors of the model or its optimizer go along, and tells of those that can't.
+    pub(crate) fn carry<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
-    ) -> (Vec<Carried>, Vec<&'a str>) {
+        inventory: &mut Inventory,
+    ) {
+        let (carried, left) = self.carried(names);
+        inventory.carried.extend(carried);
+        if !left.is_empty() {
+            let all = listed(&left, ", ");
+            inventory
+                .notes
+                .push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
+        }
+    }
+
+    /// Entries that go along, each as a torch file; and those that can't, as they are in pieces.
+    fn carried<'a>(&self, names: impl Iterator<Item = &'a str>) -> (Vec<Carried>, Vec<&'a str>) {
         let (mut carried, mut left): (Vec<Carried>, _) = (Vec::new(), Vec::new());
         let mut taken = HashSet::new();
         for name in names {

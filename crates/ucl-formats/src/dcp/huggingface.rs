@@ -3,7 +3,7 @@
 //! Each rank writes its chunks under the tensors' own names; where a chunk begins is in the file's
 //! metadata (`DCP_SHARDING_INFO`). The whole shape is in no file: it is what the chunks reach.
 
-use super::grid;
+use crate::grid;
 use crate::inventory::{
     Chunk, Data, FileId, Inventory, Mesh, Problem, Role, SourceFile, Stored, row_major,
 };
@@ -155,12 +155,7 @@ fn whole(name: &str, tensor: Growing) -> Result<Stored, String> {
     })?;
     let mut chunks = tensor.chunks;
     chunks.retain(|chunk| !chunk.shape.contains(&0));
-    let data = match chunks.as_slice() {
-        [one] if one.shape == shape => {
-            Data::Strided { file: one.file, offset: one.offset, strides: one.strides.clone() }
-        }
-        _ => Data::Boxes(chunks),
-    };
+    let data = Data::of_chunks(&shape, chunks);
     let role = if tensor.dtype.is_float() { Role::Trained } else { Role::Buffer };
     let name = crate::named::bare(name, &mut false);
     Ok(Stored {

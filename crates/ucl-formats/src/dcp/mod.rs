@@ -2,11 +2,10 @@
 //!
 //! `.metadata` lists whole tensors and their chunks; the chunks are items of `__{rank}_{n}.distcp`
 //! files. Reading goes: [`metadata`] (the lists), [`items`] (where the elements of each chunk lie),
-//! [`grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
+//! [`crate::grid`] (the chunks tile the tensor), [`folder`] (all of these for one folder), and then, by who
 //! wrote it, [`tree`] and [`states`] or [`megatron`].
 
 mod folder;
-mod grid;
 mod huggingface;
 mod items;
 mod megatron;
@@ -26,7 +25,7 @@ pub(crate) use items::items_of;
 pub(crate) use megatron::write as torch_dist;
 pub(crate) use parts::is_model_part;
 pub(crate) use states::collect;
-pub(crate) use write::{lay_out, notes as fsdp_notes};
+pub(crate) use write::lay_out;
 
 /// How the kind of PyTorch's own saves begins.
 const KIND: &str = "PyTorch DCP";
@@ -63,12 +62,19 @@ pub(crate) fn survey(root: &Path) -> Survey {
     } else {
         let files = inventory.files.len().saturating_sub(roots.len());
         inventory.optimizer = collect(&folder, &mut inventory, &mut problems);
+        inventory.step = step(&folder);
         let plural = if files == 1 { "" } else { "s" };
         inventory.kind = format!("{KIND}, {files} file{plural}");
         megatron::fsdp(&folder, &mut inventory, &mut problems);
         parts::around(root, &roots, &mut inventory);
     }
     Survey { inventory, problems }
+}
+
+/// The step that a script saved beside its state dicts. An object of another kind is none.
+fn step(folder: &Sharded) -> Option<u64> {
+    let file = folder.objects.get("step")?.open().ok()?;
+    file.value.root().as_u64()
 }
 
 /// `.metadata` is written last.

@@ -5,7 +5,6 @@ use super::optimizer::{Groups, groups};
 use super::tree::{Part, Tree};
 use crate::fsdp::{flattened, is_flat};
 use crate::inventory::{Inventory, Mesh, Optimizer, Problem, Role, Stored};
-use crate::listed::listed;
 use crate::named::bare;
 use crate::optimizer::{BY_ORDER, Odd};
 use indexmap::{IndexMap, IndexSet};
@@ -72,7 +71,11 @@ pub(crate) fn collect(
             _ => stored.push(tensor(name, state, whole)),
         }
     }
-    weights(out.weights, &trained, inventory);
+    let weights = out.weights.into_iter().map(|(name, whole)| weight(name, whole));
+    inventory.tensors.extend(weights);
+    if !trained.is_empty() {
+        inventory.freeze(|name| !trained.contains(name));
+    }
     inventory.tensors.extend(stored);
     inventory.unread.extend(odd.told(&folder.root.join(super::metadata::METADATA)));
     if out.wrapped {
@@ -80,14 +83,7 @@ pub(crate) fn collect(
             "Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned(),
         );
     }
-    let (carried, left) = folder.carried(out.others.into_iter());
-    inventory.carried.extend(carried);
-    if !left.is_empty() {
-        let all = listed(&left, ", ");
-        inventory
-            .notes
-            .push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
-    }
+    folder.carry(out.others.into_iter(), inventory);
     let trained: Vec<String> = trained.into_iter().collect();
     held.optimizer(&numbers, &trained)
 }
@@ -122,23 +118,14 @@ impl<'a> Collected<'a> {
     }
 }
 
-/// Adds the model's own tensors. One without a state, where others have some, is no trained one.
-fn weights(
-    weights: IndexMap<String, &Whole>,
-    trained: &IndexSet<String>,
-    inventory: &mut Inventory,
-) {
-    for (name, whole) in weights {
-        let role = match (trained.is_empty() || trained.contains(&name), whole.dtype.is_float()) {
-            (true, true) => Role::Trained,
-            (false, true) => Role::Frozen,
-            (_, false) => Role::Buffer,
-        };
-        inventory.tensors.push(Stored { role, ..tensor(name, "param", whole) });
-    }
+/// A tensor of the model: a parameter, unless it has no fractions.
+pub(super) fn weight(name: String, whole: &Whole) -> Stored {
+    let role = if whole.dtype.is_float() { Role::Trained } else { Role::Buffer };
+    Stored { role, ..tensor(name, "param", whole) }
 }
 
-fn tensor(name: String, state: &str, whole: &Whole) -> Stored {
+/// A state of a tensor of the model.
+pub(super) fn tensor(name: String, state: &str, whole: &Whole) -> Stored {
     Stored {
         name,
         state: state.to_owned(),

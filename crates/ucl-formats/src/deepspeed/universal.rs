@@ -40,7 +40,8 @@ pub(crate) fn survey(root: &Path) -> Survey {
     inventory.kind = format!("DeepSpeed's universal form, {of}");
     // Tensor ranks were put together, so no axis says anything about a tensor.
     inventory.mesh = Mesh::new();
-    let whole = models.len() == 1 && !stage3;
+    // That of a pipeline has none of its weights.
+    let whole = models.len() == 1 && !stage3 && !models[0].1.content.weights.is_empty();
     let folder = Folder { models: &models, entries: &entries, whole };
     if whole {
         let one = super::mesh::Degrees { dp: 1, tp: 1, pp: 1 };
@@ -122,13 +123,18 @@ impl Folder<'_> {
                 continue;
             }
             if !trained && !self.models.is_empty() {
-                untrained.push(name.clone());
+                match self.entire(name, states).filter(|_| !self.whole) {
+                    Some(stored) => inventory.tensors.push(stored),
+                    None => untrained.push(name.clone()),
+                }
                 continue;
             }
             self.alike(name, states, problems);
             for (state, opened) in states {
-                let Content::Tensor { extent, bare } = &opened.content else { continue };
-                let shape = match self.shape(name, &extent.shape, *bare, &shapes) {
+                let Content::Tensor { extent, bare, vocabulary, .. } = &opened.content else {
+                    continue;
+                };
+                let shape = match self.shape(name, &extent.shape, (*bare, *vocabulary), &shapes) {
                     Ok(shape) => shape,
                     Err(problem) => {
                         problems.push(Problem { file: opened.path.clone(), ..problem });
@@ -151,6 +157,25 @@ impl Folder<'_> {
         self.told(&untrained, inventory);
     }
 
+    /// What was never trained, where it is said how a load cuts it: DeepSpeed's converter does not say, and
+    /// has one rank's part of it.
+    fn entire(&self, name: &str, states: &IndexMap<String, Opened<Content>>) -> Option<Stored> {
+        let opened = states.get(MASTER)?;
+        let Content::Tensor { extent, placed: true, .. } = &opened.content else { return None };
+        let mut models = self.models.iter().map(|(_, model)| &model.content);
+        let is_buffer = models.any(|model| model.buffers.iter().any(|buffer| buffer == name));
+        let strides = extent.strides.clone();
+        Some(Stored {
+            name: name.to_owned(),
+            state: weights::PARAM.to_owned(),
+            dtype: extent.dtype,
+            at: Mesh::new(),
+            role: if is_buffer { Role::Buffer } else { Role::Frozen },
+            data: Data::Strided { file: opened.file, offset: extent.file_offset, strides },
+            shape: extent.shape.clone(),
+        })
+    }
+
     /// The shapes of the optimizer's record, where all ranks have the same.
     fn shapes(&self) -> IndexMap<&str, Option<&[u64]>> {
         let groups =
@@ -168,7 +193,7 @@ impl Folder<'_> {
         &self,
         name: &str,
         own: &[u64],
-        bare: bool,
+        (bare, vocabulary): (bool, bool),
         shapes: &IndexMap<&str, Option<&[u64]>>,
     ) -> Result<Vec<u64>, Problem> {
         let recorded = shapes.get(name).copied().flatten();
@@ -178,6 +203,8 @@ impl Folder<'_> {
             // Tensor ranks have parts of it, and what they record is the shape of those.
             _ if !bare && self.models.len() != 1 => Ok(own.to_vec()),
             None if !bare => Ok(own.to_vec()),
+            // It came without the padding that it is trained with.
+            Some(recorded) if vocabulary && recorded.get(1..) == own.get(1..) => Ok(own.to_vec()),
             Some(recorded) if !bare && recorded == own => Ok(own.to_vec()),
             Some(recorded) if bare && elements(recorded) == elements(own) && self.models.len() == 1 => {
                 Ok(recorded.to_vec())
@@ -282,6 +309,7 @@ impl Folder<'_> {
             .iter()
             .flat_map(|(_, model)| &model.content.frozen)
             .map(|weight| weight.name.as_str())
+            .filter(|name| inventory.tensors.iter().all(|stored| stored.name != *name))
             .collect();
         if !self.whole && !frozen.is_empty() {
             inventory.notes.push(format!(

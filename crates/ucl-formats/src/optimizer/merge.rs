@@ -112,10 +112,8 @@ pub(crate) fn merge(
             }
         }
     }
-    for tensor in inventory.tensors.iter_mut().filter(|tensor| tensor.role == Role::Trained) {
-        if !trained.is_empty() && !trained.contains(&tensor.name) {
-            tensor.role = Role::Frozen;
-        }
+    if !trained.is_empty() {
+        inventory.freeze(|name| !trained.contains(name));
     }
     inventory.tensors.extend(stored);
     inventory.unread.extend(odd.told(path));

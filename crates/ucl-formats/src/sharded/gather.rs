@@ -1,6 +1,7 @@
 //! One tensor out of the parts of all ranks.
 
 use super::Held;
+use crate::grid::{self, Uneven};
 use crate::inventory::{Chunk, Data, FileId};
 use std::collections::BTreeMap;
 use ucl_tensor::DType;
@@ -67,65 +68,27 @@ pub(crate) fn gather(parts: &[(FileId, Held)]) -> Result<Place, String> {
             held.len()
         ));
     }
-    tiles(shape, boxes.keys().copied())?;
+    let sorted: Vec<grid::Box<'_>> = boxes.keys().copied().collect();
+    grid::check(shape, &sorted).map_err(|uneven| told(shape, &sorted, &uneven))?;
     let copy = |number: usize| {
         let chunks = boxes.values().filter_map(|held| held.get(number).map(|held| held.1.clone()));
-        let mut chunks: Vec<Chunk> = chunks.collect();
-        match chunks.as_slice() {
-            [one] if one.shape == *shape => {
-                let Chunk { file, offset, strides, .. } = chunks.remove(0);
-                Data::Strided { file, offset, strides }
-            }
-            _ => Data::Boxes(chunks),
-        }
+        Data::of_chunks(shape, chunks.collect())
     };
     Ok(Place { dtype, shape: shape.clone(), copies: (0..copies).map(copy).collect() })
 }
 
-/// Comparisons that are made at most.
-const MOST: u64 = 1 << 28;
-
-/// Whether boxes, sorted by their first index, hold each element of a shape once.
-fn tiles<'a>(
-    shape: &[u64],
-    boxes: impl Iterator<Item = (&'a [u64], &'a [u64])>,
-) -> Result<(), String> {
-    let volume = |sizes: &[u64]| {
-        sizes.iter().fold(1_u128, |product, size| product.saturating_mul(u128::from(*size)))
+/// Says what is wrong with the parts of a tensor.
+fn told(shape: &[u64], boxes: &[grid::Box<'_>], what: &Uneven) -> String {
+    let part = |one: &usize| {
+        boxes.get(*one).map_or(String::new(), |(at, sizes)| format!("of {sizes:?} at {at:?}"))
     };
-    let end = |one: (&[u64], &[u64]), dim: usize| one.0[dim].saturating_add(one.1[dim]);
-    let (mut open, mut held, mut compared) = (Vec::new(), 0_u128, 0_u64);
-    for one in boxes {
-        let (offsets, sizes) = one;
-        let inside = offsets.len() == shape.len()
-            && sizes.len() == shape.len()
-            && (0..shape.len()).all(|dim| {
-                offsets[dim].checked_add(sizes[dim]).is_some_and(|end| end <= shape[dim])
-            });
-        if !inside {
-            return Err(format!("the part of {sizes:?} at {offsets:?} leaves its shape {shape:?}"));
+    match what {
+        Uneven::Outside(one) => format!("the part {} leaves its shape {shape:?}", part(one)),
+        Uneven::Overlap(one, two) => format!("the parts {} and {} overlap", part(one), part(two)),
+        Uneven::Gap(missing) => {
+            let all = grid::volume(shape);
+            format!("{missing} of its {all} elements are in no rank's file")
         }
-        open.retain(|other| shape.is_empty() || end(*other, 0) > offsets[0]);
-        compared += open.len() as u64;
-        if compared > MOST {
-            return Err("its parts lie too irregularly".to_owned());
-        }
-        let meets = |other: &&(&[u64], &[u64])| {
-            (0..shape.len())
-                .all(|dim| offsets[dim] < end(**other, dim) && other.0[dim] < end(one, dim))
-        };
-        if let Some((other, extents)) = open.iter().find(meets) {
-            return Err(format!(
-                "the parts of {extents:?} at {other:?} and of {sizes:?} at {offsets:?} overlap"
-            ));
-        }
-        held = held.saturating_add(volume(sizes));
-        open.push(one);
-    }
-    match volume(shape).saturating_sub(held) {
-        0 => Ok(()),
-        missing => {
-            Err(format!("{missing} of its {} elements are in no rank's file", volume(shape)))
-        }
+        Uneven::Irregular => "its parts lie too irregularly".to_owned(),
     }
 }

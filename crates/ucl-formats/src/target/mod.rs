@@ -8,7 +8,7 @@ mod run;
 mod seal;
 mod slices;
 
-pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, WriteError};
+pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 pub use seal::Seal;
 
 pub(crate) use draft::{Draft, open_carried};
@@ -30,6 +30,8 @@ pub enum Format {
     HuggingFace,
     /// A step of DeepSpeed's engine.
     DeepSpeed(Zero),
+    /// DeepSpeed's own universal folder.
+    DeepSpeedUniversal,
     /// A step of Megatron-LM, a file for each rank.
     Megatron,
     /// A step of Megatron-core's sharded saves.
@@ -115,6 +117,7 @@ impl Format {
             Format::Universal => universal::files(tensors, max_bytes),
             Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
             Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
@@ -127,6 +130,7 @@ impl Format {
         match self {
             Format::Universal | Format::HuggingFace => false,
             Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
@@ -144,12 +148,9 @@ impl Format {
         self == Format::Dcp
     }
 
-    /// What a person should know of a run that is written, a sentence each.
-    pub fn notes(self, run: &Run<'_>) -> Vec<String> {
-        match self {
-            Format::Dcp => crate::dcp::fsdp_notes(run),
-            _ => Vec::new(),
-        }
+    /// Whether its tensors are whole in its files, and cut over the mesh as they are loaded.
+    pub fn is_cut_at_load(self) -> bool {
+        self == Format::DeepSpeedUniversal
     }
 
     /// The files of a run; none in a format that is not cut.
@@ -160,6 +161,7 @@ impl Format {
         match self {
             Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
+            Format::DeepSpeedUniversal => crate::deepspeed::write::lay_out_universal(run),
             Format::Megatron => crate::megatron::write::lay_out(run),
             Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
             Format::Dcp => crate::dcp::lay_out(run),
@@ -174,6 +176,7 @@ impl Format {
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
             Format::DeepSpeed(_)
+            | Format::DeepSpeedUniversal
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp

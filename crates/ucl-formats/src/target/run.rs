@@ -24,6 +24,43 @@ pub struct Run<'a> {
     pub args: Option<Map<String, Value>>,
     /// The checkpoint that it is made of: what it carries goes along where the format has a place for it.
     pub source: &'a Inventory,
+    /// Every tensor whole, in formats that are cut as they are loaded. As a rank it comes behind all others.
+    pub uncut: Option<Uncut>,
+}
+
+impl Run<'_> {
+    /// A rank by its number, or what is whole.
+    pub(crate) fn rank(&self, number: usize) -> &Rank {
+        match &self.uncut {
+            Some(uncut) if number == self.ranks.len() => &uncut.rank,
+            _ => &self.ranks[number],
+        }
+    }
+}
+
+/// Whole tensors, and how the ranks of the mesh are to cut them.
+#[derive(Clone, Debug, Default)]
+pub struct Uncut {
+    /// The tensors.
+    pub rank: Rank,
+    /// For each of them, how it is cut over the tensor ranks; `None` if each has all of it.
+    pub splits: Vec<Option<Split>>,
+}
+
+/// How tensor ranks cut a whole tensor: as the tensor `[before, sum of parts, after]`, of whose middle dim
+/// every part is cut into equal shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The elements of the dims before.
+    pub before: u64,
+    /// The parts of the dim that is cut.
+    pub parts: Vec<u64>,
+    /// The elements of the dims behind.
+    pub after: u64,
+    /// Whether zeros are put behind it until it can be cut.
+    pub padded: bool,
+    /// Whether the first ranks get one more where it cannot be cut into equal shares.
+    pub uneven: bool,
 }
 
 /// What a model-parallel rank holds.
@@ -44,6 +81,10 @@ pub struct RunLayout {
     pub files: Vec<RunFile>,
     /// The names of the source's carried files whose content goes along in them.
     pub along: Vec<String>,
+    /// What the format could not keep as it was, a sentence each.
+    pub lossy: Vec<String>,
+    /// What the one who loads them has to know.
+    pub notes: Vec<String>,
 }
 
 /// A tensor of a rank, in all its states.
@@ -119,7 +160,7 @@ pub struct Buffer {
 impl Buffer {
     /// A rank's tensor as it is, in one of its states.
     pub(crate) fn whole(run: &Run<'_>, (rank, tensor): (usize, usize), state: &str) -> Buffer {
-        let held = &run.ranks[rank].tensors[tensor];
+        let held = &run.rank(rank).tensors[tensor];
         let part = Part { rank, tensor, first: 0, len: held.elements(), start: 0 };
         Buffer {
             name: held.name.clone(),

@@ -23,5 +23,5 @@ pub(super) fn lay_out(run: &Run<'_>) -> RunLayout {
         }
         file
     });
-    RunLayout { files: files.collect(), along: Vec::new() }
+    RunLayout { files: files.collect(), ..RunLayout::default() }
 }

@@ -64,7 +64,11 @@ impl Memory {
         for step in self.shards.synthesise((rank, tensor), 0..len, 0, DType::U8, &seed) {
             let MoveRole::Synth(param) = step.role else { continue };
             let param = usize::try_from(param).unwrap_or(0);
-            let stored = Value::new(way, &self.shards.params[param].path, state, &at);
+            let mut stored = Value::new(way, &self.shards.params[param].path, state, &at);
+            // What a stage repeats of another is held against what they come to together.
+            if self.shards.ranks[rank].items[tensor].copy {
+                stored.apart = 0.0;
+            }
             each(&step, |from, to| cells[to] = stored.of(from as u64));
         }
         self.add(&name, state, &shape, at, cells);

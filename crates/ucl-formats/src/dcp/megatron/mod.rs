@@ -10,11 +10,11 @@ mod tiles;
 pub(crate) mod write;
 
 use super::folder::Sharded;
-use crate::inventory::{Framework, Inventory, Mesh, Problem, Role, Stored};
-use crate::listed::listed;
+use super::states::{tensor as state_of, weight};
+use crate::inventory::{Framework, Inventory, Problem, Stored};
 use common::Common;
 use keys::{Key, key};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 /// Whether a folder is Megatron-core's: it says so in a file, or has the common state.
@@ -35,30 +35,17 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
     inventory.framework = Framework::MegatronDist;
     let common = Common::read(folder, problems);
     let mut ignored: BTreeSet<&str> = BTreeSet::new();
-    let (mut states, mut scales) = (0, 0);
+    let (mut trained, mut scales): (HashSet<&str>, usize) = (HashSet::new(), 0);
     for (name, whole) in &folder.tensors {
         match key(name) {
-            Key::Model(name) => inventory.tensors.push(Stored {
-                name: name.to_owned(),
-                state: "param".to_owned(),
-                dtype: whole.dtype,
-                shape: whole.shape.clone(),
-                at: Mesh::new(),
-                role: Role::Trained,
-                data: whole.data(),
-            }),
+            Key::Model(name) => inventory.tensors.push(weight(name.to_owned(), whole)),
             Key::State(state, tensor) => {
-                states += 1;
+                trained.insert(tensor);
                 match tiles::state(folder, (name, tensor), whole) {
-                    Ok((shape, data)) => inventory.tensors.push(Stored {
-                        name: tensor.to_owned(),
-                        state: state.to_owned(),
-                        dtype: whole.dtype,
-                        shape,
-                        at: Mesh::new(),
-                        role: Role::Trained,
-                        data,
-                    }),
+                    Ok((shape, data)) => {
+                        let whole = state_of(tensor.to_owned(), state, whole);
+                        inventory.tensors.push(Stored { shape, data, ..whole });
+                    }
                     Err(why) => inventory.unread.push(tiles::refuse(folder, tensor, state, &why)),
                 }
             }
@@ -67,20 +54,15 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
             Key::Other(name) => drop(ignored.insert(name)),
         }
     }
-    roles(inventory, states > 0);
+    if !trained.is_empty() {
+        inventory.freeze(|name| !trained.contains(name));
+    }
     inventory.unread.extend(buckets::refuse(folder));
     let objects = folder.objects.keys().map(String::as_str);
     let (extra, objects): (Vec<&str>, Vec<&str>) = objects
         .filter(|name| !keys::is_known_object(keys::object(name)))
         .partition(|name| matches!(key(name), Key::Extra));
-    let (carried, left) = folder.carried(ignored.into_iter().chain(objects));
-    inventory.carried.extend(carried);
-    if !left.is_empty() {
-        let all = listed(&left, ", ");
-        inventory
-            .notes
-            .push(format!("Left out, as no tensor of the model or its optimizer: {all}."));
-    }
+    folder.carry(ignored.into_iter().chain(objects), inventory);
     scales += extra.len();
     if scales > 0 {
         inventory.notes.push(format!(
@@ -90,23 +72,5 @@ pub(super) fn survey(folder: &Sharded, inventory: &mut Inventory, problems: &mut
     match common {
         Some(common) => common.tell(inventory, problems),
         None => inventory.kind = "Megatron-core torch_dist".to_owned(),
-    }
-}
-
-/// A weight without a state, where others have some, is a buffer or was not trained.
-fn roles(inventory: &mut Inventory, optimizer: bool) {
-    let trained: BTreeSet<String> = inventory
-        .tensors
-        .iter()
-        .filter(|tensor| tensor.state != "param")
-        .map(|tensor| tensor.name.clone())
-        .collect();
-    for tensor in &mut inventory.tensors {
-        if tensor.state == "param" && optimizer && !trained.contains(&tensor.name) {
-            tensor.role = Role::Frozen;
-        }
-        if tensor.state == "param" && !tensor.dtype.is_float() {
-            tensor.role = Role::Buffer;
-        }
     }
 }

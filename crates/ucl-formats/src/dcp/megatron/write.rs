@@ -75,7 +75,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     });
     files.push(RunFile::text(format!("{step}/{METADATA_JSON}"), backend.to_string()));
     files.push(RunFile::text(LATEST, latest(run)));
-    Ok(RunLayout { files, along: source.names() })
+    Ok(RunLayout { files, along: source.names(), ..RunLayout::default() })
 }
 
 fn has_master(held: &Held) -> bool {

@@ -61,11 +61,12 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     if let Some(step) = run.step.filter(|_| !along.iter().any(|name| name == "step.pt")) {
         object(&mut save, (STEP, vec![json!(STEP)]), &json!(step))?;
     }
-    Ok(RunLayout { files: save.finish("")?, along })
+    let notes = notes(run);
+    Ok(RunLayout { files: save.finish("")?, along, notes, ..RunLayout::default() })
 }
 
 /// What a person should know of it, a sentence each.
-pub(crate) fn notes(run: &Run<'_>) -> Vec<String> {
+fn notes(run: &Run<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let filled = |group: &Group| adam(run) && DEFAULTS.iter().any(|(key, _)| lacks(group, key));
     if run.groups.iter().any(filled) {

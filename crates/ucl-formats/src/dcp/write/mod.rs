@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 use ucl_tensor::DType;
 
-pub(crate) use fsdp::{lay_out, notes};
+pub(crate) use fsdp::lay_out;
 pub(crate) use rows::{chunked, rows};
 
 /// The root folder of an item's zip.

@@ -20,6 +20,10 @@ pub(super) enum Content {
         extent: TensorExtent,
         /// Whether it is flat and without a dict around it.
         bare: bool,
+        /// Whether it is a vocabulary's, without padding.
+        vocabulary: bool,
+        /// Whether it is said along which dim a load cuts it.
+        placed: bool,
     },
     /// A number: the step.
     Scalar(Json),
@@ -163,7 +167,9 @@ fn content(file: &TorchFile, problems: &mut Vec<Problem>) -> Option<Content> {
                 problems.push(Problem::new(&file.path, "it is flat and has holes"));
                 return None;
             }
-            Some(Content::Tensor { extent, bare })
+            let vocabulary = root.get("vocab_tensor").is_some();
+            let placed = root.get("cat_dim").is_some();
+            Some(Content::Tensor { extent, bare, vocabulary, placed })
         }
         Err(error) => {
             problems.push(Problem::new(&file.path, format!("`param`: {}", error.kind)));

@@ -76,12 +76,9 @@ pub(super) fn collect(
     if by_order {
         inventory.notes.push(BY_ORDER.to_owned());
     }
-    let trained: HashSet<&String> = groups.iter().flat_map(|group| &group.params).collect();
-    for tensor in inventory.tensors.iter_mut().filter(|t| t.role == Role::Trained) {
-        if !trained.contains(&tensor.name) {
-            tensor.role = Role::Frozen;
-        }
-    }
+    let trained: HashSet<&str> =
+        groups.iter().flat_map(|group| &group.params).map(String::as_str).collect();
+    inventory.freeze(|name| !trained.contains(name));
     inventory.tensors.extend(found.into_values().flatten());
     (!sources.is_empty()).then(|| Optimizer { name: Some("without ZeRO".to_owned()), groups })
 }

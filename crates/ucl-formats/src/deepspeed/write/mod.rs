@@ -9,10 +9,13 @@ mod model;
 mod optimizer;
 mod partitioned;
 mod source;
+mod universal;
 
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 use source::Source;
+use std::collections::BTreeSet;
 use ucl_tensor::DType;
+pub(crate) use universal::lay_out as lay_out_universal;
 
 /// How the optimizer is cut over the data-parallel ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +82,8 @@ struct Place<'r> {
 pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError> {
     let source = Source::of(run)?;
     possible(run, zero)?;
-    let (tp, dp) = (size(run, "tp"), size(run, "dp"));
-    let places = run.ranks.iter().enumerate().map(|(at, rank)| {
-        let coordinate = |axis: &str| rank.at.get(axis).copied().unwrap_or(0);
-        Place { mp: coordinate("pp") * tp + coordinate("tp"), at, rank }
-    });
-    let mut places: Vec<Place<'_>> = places.collect();
-    places.sort_by_key(|place| place.mp);
+    let dp = size(run, "dp");
+    let places = places(run);
     let layered = source::is_layered(run);
     let trained = has_optimizer(run);
     let mut files = Vec::new();
@@ -112,7 +110,35 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along })
+    Ok(RunLayout { files, along, lossy: steps(run), ..RunLayout::default() })
+}
+
+/// The ranks in the order of DeepSpeed's files.
+fn places<'r>(run: &'r Run<'_>) -> Vec<Place<'r>> {
+    let tp = size(run, "tp");
+    let places = run.ranks.iter().enumerate().map(|(at, rank)| {
+        let coordinate = |axis: &str| rank.at.get(axis).copied().unwrap_or(0);
+        Place { mp: coordinate("pp") * tp + coordinate("tp"), at, rank }
+    });
+    let mut places: Vec<Place<'_>> = places.collect();
+    places.sort_by_key(|place| place.mp);
+    places
+}
+
+/// Parameters whose step is not their group's: a flat buffer has one for all that is in it.
+fn steps(run: &Run<'_>) -> Vec<String> {
+    let held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    let other = held.filter(|held| {
+        let group = held.place.and_then(|(group, _)| run.groups.get(group));
+        held.step.is_some() && held.step.as_ref() != group.and_then(|group| group.step.as_ref())
+    });
+    let other: BTreeSet<&str> = other.map(|held| held.name.as_str()).collect();
+    let Some(first) = other.first() else { return Vec::new() };
+    let said = format!(
+        "{} parameters were at another step than their group, such as {first:?}: DeepSpeed keeps one for all of a group",
+        other.len()
+    );
+    vec![said]
 }
 
 fn size(run: &Run<'_>, axis: &str) -> u64 {
@@ -125,12 +151,7 @@ fn has_optimizer(run: &Run<'_>) -> bool {
 
 /// What the format has no place for.
 fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
-    for (axis, size) in &run.mesh {
-        if !["tp", "pp", "dp"].contains(&axis.as_str()) && *size > 1 {
-            let message = format!("a DeepSpeed run is not cut over `{axis}` here");
-            return Err(WriteError::refused(message, "its axes: tp, pp, dp"));
-        }
-    }
+    known_axes(run)?;
     let partitioned = matches!(zero, Zero::Three { .. });
     if partitioned && (size(run, "pp") > 1 || source::is_layered(run)) {
         return Err(WriteError::refused(
@@ -155,6 +176,18 @@ fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
         ));
     }
     Ok(())
+}
+
+/// The axes that ranks are counted over.
+fn known_axes(run: &Run<'_>) -> Result<(), WriteError> {
+    let unknown = |axis: &String| !["tp", "pp", "dp"].contains(&axis.as_str());
+    match run.mesh.iter().find(|(axis, size)| unknown(axis) && **size > 1) {
+        Some((axis, _)) => {
+            let message = format!("a DeepSpeed run is not cut over `{axis}` here");
+            Err(WriteError::refused(message, "its axes: tp, pp, dp"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// For each group of the optimizer the tensors of a rank that are in it, in its order.

@@ -127,7 +127,7 @@ fn numbered_dict(draft: &mut Draft, entries: Vec<(i64, NodeId)>) -> NodeId {
 }
 
 /// The groups as torch keeps them; `params` numbers their buffers.
-fn param_groups(draft: &mut Draft, groups: &[Group], buffers: &[Vec<usize>]) -> NodeId {
+pub(super) fn param_groups(draft: &mut Draft, groups: &[Group], buffers: &[Vec<usize>]) -> NodeId {
     let groups = groups.iter().zip(buffers).map(|(group, buffers)| {
         let hyper = group.hyper.iter().filter(|(key, _)| !key.starts_with("state."));
         let mut entries: Vec<(String, NodeId)> =
@@ -152,7 +152,7 @@ fn hyper_parameter(draft: &mut Draft, value: &Value) -> NodeId {
 }
 
 /// What all optimizers have beside their states: the source's, where it has them.
-fn common(
+pub(super) fn common(
     draft: &mut Draft,
     place: &Place<'_>,
     source: &Source,

@@ -34,7 +34,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
         files.push(rank::file(run, &place, &groups, &source)?);
     }
     files.push(RunFile::text(LATEST, latest(run)));
-    Ok(RunLayout { files, along: source.names() })
+    Ok(RunLayout { files, along: source.names(), ..RunLayout::default() })
 }
 
 /// A tensor, pipeline and expert rank: one file.

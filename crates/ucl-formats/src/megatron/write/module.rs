@@ -144,6 +144,7 @@ mod tests {
             copy: false,
             place: None,
             states: Default::default(),
+            tied_name: None,
             step: None,
         }
     }

@@ -2,7 +2,7 @@
 
 /// What is wrong with the chunks of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Uneven {
+pub(crate) enum Uneven {
     /// A chunk has another number of dims, or leaves the tensor.
     Outside(usize),
     /// Two chunks hold the same element.
@@ -14,13 +14,13 @@ pub(super) enum Uneven {
 }
 
 /// A chunk: its first element and its extents, per dim.
-pub(super) type Box<'a> = (&'a [u64], &'a [u64]);
+pub(crate) type Box<'a> = (&'a [u64], &'a [u64]);
 
 /// Comparisons that are made at most; a regular grid of a million chunks needs fewer.
 const MOST: u64 = 1 << 28;
 
 /// Checks that chunks tile a shape: inside, apart, and as many elements as the shape has.
-pub(super) fn check(shape: &[u64], chunks: &[Box<'_>]) -> Result<(), Uneven> {
+pub(crate) fn check(shape: &[u64], chunks: &[Box<'_>]) -> Result<(), Uneven> {
     let inside = |(offsets, extents): &Box<'_>| {
         offsets.len() == shape.len()
             && extents.len() == shape.len()
@@ -40,7 +40,8 @@ pub(super) fn check(shape: &[u64], chunks: &[Box<'_>]) -> Result<(), Uneven> {
     }
 }
 
-fn volume(shape: &[u64]) -> u128 {
+/// The elements of a shape; of one that is too large, as many as can be said.
+pub(crate) fn volume(shape: &[u64]) -> u128 {
     shape.iter().fold(1, |product: u128, size| product.saturating_mul(u128::from(*size)))
 }
 
