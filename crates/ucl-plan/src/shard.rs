@@ -129,7 +129,15 @@ pub(crate) fn shard_by(
 
 /// Cuts of dims that stand in names, where the ranks do not get whole shares.
 pub(crate) fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> Vec<Diagnostic> {
-    let named = |dim: &String| program.model.params.iter().any(|param| param.each.contains(dim));
+    // Experts have names of their own in some views only.
+    let rules = || program.views.values().flat_map(|view| &view.rules);
+    let spelled = |dim: &str| {
+        let mut spellings = rules().flat_map(|rule| &rule.spellings);
+        spellings.any(|spelling| spelling.template.indices().any(|index| index == dim))
+    };
+    let named = |dim: &String| {
+        program.model.params.iter().any(|param| param.each.contains(dim)) || spelled(dim)
+    };
     let shards = cuts.layout.into_iter().flat_map(|layout| &layout.shards);
     let wrong = shards.filter(|shard| named(&shard.dim)).filter_map(|shard| {
         let (size, ranks) = (sizes.atom(&shard.dim)?, cuts.ranks(shard));
