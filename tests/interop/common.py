@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import torch
 from safetensors import safe_open
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 UCL = os.environ["UCL"]
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
+HERE = pathlib.Path(__file__).resolve().parent
+FIXTURES = HERE.parent / "fixtures"
 
 
 def ucl(*arguments):
@@ -71,3 +73,19 @@ def files(folder):
     for path in sorted(pathlib.Path(folder).glob("pytorch_model*.bin")):
         tensors.update(torch.load(path, weights_only=True))
     return tensors, metadata
+
+
+def launch(script, ranks, *arguments):
+    """Runs a script of this folder on several processes."""
+    environment = {
+        **os.environ,
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        # DeepSpeed builds what it lacks with the ninja beside the interpreter.
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    # A port of its own: another run may be on the machine.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", ranks]
+    command += [HERE / script, *arguments]
+    ended = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, f"{script} {arguments}\n{ended.stdout[-3000:]}{ended.stderr[-6000:]}"

@@ -1,17 +1,13 @@
 """Runs of DeepSpeed that go on from what ucl made of another run's checkpoint."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import unittest
 
-from common import ucl
+from common import launch, ucl
 
-HERE = pathlib.Path(__file__).resolve().parent
 SAVED_AT, STEPS = 3, 6
 # How far losses may be apart where sums are made in another order, relative.
 CLOSE = {"fp32": 1e-5, "bf16": 2e-3}
@@ -20,22 +16,6 @@ ZERO_1 = ["--stage", 1]
 ZERO_2 = ["--stage", 2]
 ZERO_3 = ["--stage", 3]
 BF16_OPTIMIZER = ["--stage", 1, "--dtype", "bf16", "--bf16-optimizer"]
-
-
-def launch(script, ranks, *arguments):
-    """Runs a script of this folder on several processes."""
-    environment = {
-        **os.environ,
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        # DeepSpeed builds what it lacks with the ninja beside the interpreter.
-        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    # A port of its own: another run may be on the machine.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", ranks]
-    command += [HERE / script, *arguments]
-    ended = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, f"{script} {arguments}\n{ended.stdout[-3000:]}{ended.stderr[-6000:]}"
 
 
 class Resumed(unittest.TestCase):

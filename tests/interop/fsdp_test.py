@@ -2,27 +2,19 @@
 
 import importlib.util
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 import unittest
 
-from common import ucl
+from common import launch, ucl
 
-HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 6
 
 
 def train(script, ranks, folder, name, *arguments):
     """Starts a run on so many ranks; what it wrote of its losses."""
     losses = folder / f"{name}.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command += [HERE / script, "--losses", losses, "--steps", STEPS, *arguments]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", DS_ACCELERATOR="cpu")
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-    assert ended.returncode == 0, f"{name}\n{ended.stdout[-4000:]}{ended.stderr[-8000:]}"
+    launch(script, ranks, "--losses", losses, "--steps", STEPS, *arguments)
     return json.loads(losses.read_text())
 
 

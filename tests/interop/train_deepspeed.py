@@ -17,7 +17,7 @@ class Model(nn.Module):
     """A tied embedding, a frozen layer, a buffer, and sizes that do not divide. `plain` has neither of the two
     in the middle."""
 
-    def __init__(self, plain):
+    def __init__(self, plain=False):
         super().__init__()
         self.plain = plain
         self.embed = nn.Embedding(VOCABULARY, HIDDEN)

@@ -26,7 +26,7 @@ fn ranks<'a>(checkpoint: &'a Checkpoint, wanted: Wanted) -> Ranks<'a> {
 /// A rank's slices by state and name: shape, bytes.
 fn read(ranks: &Ranks<'_>, rank: usize) -> BTreeMap<(String, String), (Vec<u64>, Vec<u8>)> {
     let slices = ranks.slices(rank).map(|slice| {
-        let bytes = ranks.read(&slice).unwrap();
+        let bytes = ranks.read(&slice).expect("a slice");
         let key = (slice.state.to_owned(), slice.name.to_owned());
         (key, (slice.shape.to_vec(), bytes))
     });

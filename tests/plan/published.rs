@@ -34,9 +34,9 @@ impl Published {
     fn shards(&self, view: &str, on: &str) -> Result<Shards, String> {
         let mut set = self.numbers();
         let tied = set.remove("tied") == Some(1);
-        // What a run says beside the config; torch-dist has no axis `tp` of its own.
+        // What a run says beside the config; these have no axis `tp` of their own.
         set.insert("m".to_owned(), 128);
-        if view.starts_with("torch-dist") {
+        if ["torch-dist", "torch-dcp", "fsdp-dtensor"].iter().any(|name| view.starts_with(name)) {
             set.insert("tp".to_owned(), 1);
         }
         set.extend(self.with.iter().map(|path| ((*path).to_owned(), 1)));

@@ -56,7 +56,7 @@ const CASES: [Case; 9] = [
         flags: &[],
         to: "megatron",
         own: "tp=1",
-        meshes: &["tp=2,pp=2"],
+        meshes: &["pp=3"],
     },
     Case {
         source: "mlm-llama-tp2-pp2-bf16-torchdist",

@@ -124,10 +124,9 @@ fn hollow_runs_have_headers_alone() {
 fn what_cannot_be_made_is_refused() {
     let scratch = TempDir::new().unwrap();
     let target = scratch.path().join("run");
-    let cases: [(&str, &str, &[&str]); 6] = [
+    let cases: [(&str, &str, &[&str]); 5] = [
         ("deepspeed-pipe", "vpp=2", &[]),
         ("deepspeed-pipe", "pp=3", &[]),
-        ("deepspeed-pipe", "tp=2", &["--tied"]),
         ("hf", "dp=1", &["--set", "z=3"]),
         ("hf", "dp=1", &["--with", "nothing"]),
         ("hf", "dp=1", &["--dtype", "f64"]),

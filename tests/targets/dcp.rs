@@ -20,8 +20,7 @@ const SOURCES: [Source; 8] = [
 
 #[test]
 fn a_source_directly_and_through_a_universal_folder() {
-    // Of several ranks' groups a universal folder keeps another order of the same names.
-    for source in SOURCES.into_iter().filter(|(name, _)| !name.starts_with("megds")) {
+    for source in SOURCES {
         commutes(source, DCP);
     }
 }
@@ -45,7 +44,12 @@ fn what_is_written_is_what_was_there() {
         convert(&out, &one, &["--to", "dcp", "--mesh", "dp=1"]);
         assert_eq!(files(&one).len(), 2, "{name}");
         convert(&one, &again, DCP);
-        same(&out, &again, name);
+        if name.contains("gpt2") {
+            // What is saved twice is no longer told to be tied, and comes in the model's order.
+            equal(&out, &again, &[]);
+        } else {
+            same(&out, &again, name);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A target that is cut over a mesh: what each of its ranks holds.
 
-use crate::bind::{Bound, Cuts, Scope, bound_number, obligations, target_numbers};
+use crate::bind::{Bound, Cuts, Scope, obligations, target_numbers};
 use crate::document::document_of;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
@@ -218,8 +218,8 @@ fn args(
     let number = |name: &str| match name {
         "tied" => Some(u64::from(bound.tied)),
         name => dims.get(name).or_else(|| mesh.get(name)).copied().or_else(|| {
-            let number = bound_number(program, view, bound.inventory, cuts, &bound.set, name)?;
-            u64::try_from(number).ok()
+            let numbers = target_numbers(program, view, bound.inventory, &bound.set, cuts);
+            u64::try_from(numbers(name)?).ok()
         }),
     };
     let mut args = document_of(program, view, Document::Args, &number);

@@ -220,20 +220,45 @@ impl Plan<'_> {
         Optimizer { name: optimizer.name.clone(), groups: groups.collect() }
     }
 
-    /// From stored names to the target's tensors that hold their elements, in the target's order.
+    /// From stored names to the target's tensors that hold their elements: those of an equation in the
+    /// order in which it puts them together, else in the target's order.
     pub fn names(&self) -> IndexMap<String, Vec<String>> {
-        let mut names: IndexMap<String, Vec<String>> = IndexMap::new();
+        let mut names: IndexMap<String, Vec<Named>> = IndexMap::new();
         for (tensor, item, from) in self.wholes() {
             for (param, component) in self.boxes(&self.items[item], 0..tensor.len()) {
                 for (piece, _) in self.bound.atlas.meeting(param, from, &component.bounds) {
                     let stored = &self.bound.inventory.tensors[piece.stored as usize];
                     let known = names.entry(stored.name.clone()).or_default();
-                    if known.last() != Some(&tensor.name) && !known.contains(&tensor.name) {
-                        known.push(tensor.name.clone());
+                    if known.iter().all(|one| one.name != tensor.name) {
+                        let unit = self.items[item].unit.iter().map(|(_, index)| *index);
+                        known.push(Named {
+                            unit: unit.collect(),
+                            term: self.term(param),
+                            name: tensor.name.clone(),
+                        });
                     }
                 }
             }
         }
-        names
+        let ordered = names.into_iter().map(|(stored, mut of)| {
+            of.sort_by(|a, b| (&a.unit, a.term).cmp(&(&b.unit, b.term)));
+            (stored, of.into_iter().map(|one| one.name).collect())
+        });
+        ordered.collect()
     }
+
+    /// Where a parameter stands in the equation that the source stores it by.
+    fn term(&self, param: usize) -> usize {
+        let path = &self.bound.params[param].path;
+        let rules = self.bound.spec.into_iter().flat_map(|(_, view)| &view.rules);
+        rules.filter_map(|rule| rule.terms.iter().position(|term| term == path)).next().unwrap_or(0)
+    }
+}
+
+/// A target's tensor among those that a stored one becomes.
+struct Named {
+    /// The indices in its name.
+    unit: Vec<u64>,
+    term: usize,
+    name: String,
 }

@@ -16,6 +16,8 @@ pub(super) struct Synth {
     pub(super) wrapper: &'static str,
     /// The states' list of an elastic checkpoint.
     pub(super) elastic: bool,
+    /// Whether Muon trains it: its state and its groups say so.
+    pub(super) muon: bool,
     /// What follows the `mp` rank in a shard's name.
     pub(super) suffix: &'static str,
 }
@@ -28,6 +30,7 @@ impl Default for Synth {
             frozen: Vec::new(),
             wrapper: "",
             elastic: false,
+            muon: false,
             suffix: "_optim_states.pt",
         }
     }
@@ -144,7 +147,8 @@ impl Synth {
             let stripped = &flat[start.min(total)..(start + width).min(total)];
             masters.push(draft.tensor(stripped));
             let state = draft.tensor(if self.elastic { stripped } else { padded });
-            states.push(draft.dict(vec![("exp_avg", state)]));
+            let name = if self.muon { "momentum_buffer" } else { "exp_avg" };
+            states.push(draft.dict(vec![(name, state)]));
             counts.push(draft.pickle.int(self.ranks as i64));
         }
         let base = if self.elastic {
@@ -154,7 +158,15 @@ impl Synth {
             let pairs =
                 numbered.map(|(group, state)| (draft.pickle.int(group as i64), state)).collect();
             let states = draft.pickle.dict(pairs);
-            draft.dict(vec![("state", states)])
+            let groups = (0..self.groups.len() as i64).map(|group| {
+                let number = draft.pickle.int(group);
+                let params = draft.pickle.list(vec![number]);
+                let muon = draft.pickle.bool(true);
+                draft.dict(vec![("use_muon", muon), ("params", params)])
+            });
+            let groups: Vec<NodeId> = if self.muon { groups.collect() } else { Vec::new() };
+            let groups = draft.pickle.list(groups);
+            draft.dict(vec![("state", states), ("param_groups", groups)])
         };
         let pairs = vec![
             ("base_optimizer_state", base),

@@ -86,3 +86,17 @@ fn shards_of_very_old_releases_lack_an_underscore() {
     let groups = vec![vec![("a", 5)]];
     clean(&Synth { ranks: 2, groups, suffix: "optim_states.pt", ..Synth::default() });
 }
+
+#[test]
+fn muons_momentum_is_refused_and_the_weights_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    // One rank: the lengths are those of a partition, and nothing but the groups tells.
+    let groups = vec![vec![("layer.weight", 6)]];
+    Synth { groups, muon: true, ..Synth::default() }.write(folder.path());
+    let Survey { inventory, problems } = survey(folder.path());
+    assert_eq!(problems, []);
+    let states: Vec<_> = inventory.tensors.iter().map(|stored| stored.state.as_str()).collect();
+    assert_eq!(states, ["param", "fp32"]);
+    let [unread] = &inventory.unread[..] else { panic!("{:?}", inventory.unread) };
+    assert!(unread.message.contains("Muon's `momentum_buffer`"), "{unread}");
+}
