@@ -1,6 +1,6 @@
 //! A folder as transformers writes it: names of files, shards and their index, `config.json`.
 //!
-//! It is read as any folder of weights, by [`crate::plain`]; [`states`] beside them by [`mod@states`].
+//! It is read as any folder of weights, by [`crate::plain`]; the states of an optimizer beside them by `states`.
 
 mod config;
 mod files;
