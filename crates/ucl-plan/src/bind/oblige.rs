@@ -1,12 +1,12 @@
 //! What a layout requires of the mesh, and which meshes would do.
 
 use super::composite::Composites;
-use super::cut::Cuts;
+use super::cut::{Cuts, interval};
 use super::facts::scope_numbers;
 use super::number::Scope;
 use super::size::Sizes;
 use std::collections::BTreeMap;
-use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest, Shard, View};
+use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Shard, View};
 
 /// The largest number of ranks that advice names.
 const MOST: u64 = 64;
@@ -71,9 +71,9 @@ impl Known<'_> {
         };
         let divides = |shard: &Shard| {
             let whole: Option<u64> = extent(&shard.dim);
-            shard.rest != Rest::Exact
-                || cuts.pad(&shard.dim).is_some()
-                || whole.is_none_or(|whole| whole.is_multiple_of(cuts.ranks(shard)))
+            let size = |dim: &str| self.sizes.value(&composites.atoms(dim));
+            let cut = |whole| interval(whole, (cuts.ranks(shard), 0), &shard.rest, &size);
+            cuts.pad(&shard.dim).is_some() || whole.is_none_or(|whole| cut(whole).is_some())
         };
         self.layout.requires.iter().all(|(cond, _)| self.holds(cond, mesh))
             && self.reached(cuts).into_iter().all(divides)
