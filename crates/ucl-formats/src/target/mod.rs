@@ -38,6 +38,8 @@ pub enum Format {
     TorchDist,
     /// PyTorch's distributed checkpoint (DCP), as a run of FSDP saves it.
     Dcp,
+    /// What DeepSpeed-FastGen serialises.
+    FastGen,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -121,6 +123,7 @@ impl Format {
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => Ok(Vec::new()),
         }
     }
@@ -134,6 +137,7 @@ impl Format {
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => true,
         }
     }
@@ -165,6 +169,7 @@ impl Format {
             Format::Megatron => crate::megatron::write::lay_out(run),
             Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
             Format::Dcp => crate::dcp::lay_out(run),
+            Format::FastGen => crate::fastgen::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -174,6 +179,8 @@ impl Format {
         match self {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
+            // Its config is pickled.
+            Format::FastGen => (name != "config.json" && huggingface::is_model_file(name)).then(|| name.to_owned()),
             // What goes along stands in the files that are laid out.
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
