@@ -72,8 +72,15 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 /// The mesh that is typed; for a format that is cut the source's if none is.
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
     if format == Made::FastGen {
-        // A mesh that a model was trained on says nothing of the one that it is served on.
-        return Ok(args.mesh.clone().unwrap_or_default());
+        // The mesh that a model was trained on says nothing of the one that it is served on.
+        let mesh = args.mesh.clone().unwrap_or_default();
+        return match mesh.iter().find(|(axis, size)| *axis != "tp" && **size > 1) {
+            None => Ok(mesh),
+            Some((axis, _)) => Err(refuse(
+                format!("FastGen cuts a model over `tp` alone, not over `{axis}`"),
+                format!("leave `{axis}` out of --mesh"),
+            )),
+        };
     }
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);

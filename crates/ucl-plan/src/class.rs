@@ -29,11 +29,13 @@ pub fn view_of_class<'p>(
         usable.iter().flat_map(|view| view.classes.keys()).map(|of| format!("{of:?}")).collect();
     known.sort();
     known.dedup();
+    if known.is_empty() {
+        let message = format!("no class loads what the view `{name}` writes");
+        return Err(Diagnostic::new("ucl::match", message).help("leave --view out"));
+    }
     let refused = |message: String, help: String| {
-        Diagnostic::new("ucl::match", message).help(format!(
-            "{help}. `{name}` has classes for: {}",
-            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-        ))
+        let help = format!("{help}. `{name}` has classes for: {}", known.join(", "));
+        Diagnostic::new("ucl::match", message).help(help)
     };
     let Some(of) = model_type(inventory) else {
         return Err(refused(
@@ -63,13 +65,26 @@ pub(crate) fn of_class(cut: &Cut, target: &Target) -> Result<Option<DType>, Vec<
             let message =
                 format!("`{}` computes in {own} alone, and --dtype asks for {dtype}", class.name);
             let help = format!("leave --dtype out: the weights are cast to {own}");
-            Err(vec![Diagnostic::new("ucl::cast", message).at(class.span, "by this line").help(help)])
+            Err(vec![
+                Diagnostic::new("ucl::cast", message).at(class.span, "by this line").help(help),
+            ])
         }
         _ => Ok(Some(own)),
     }
 }
 
 impl Plan<'_> {
+    /// Says what FastGen itself will not have, though nothing here has to be cut.
+    pub(crate) fn refused_by_class(&self) -> Vec<String> {
+        let of = self.cut.broken.iter().filter(|_| self.target.format == Format::FastGen);
+        let said = of.map(|(dim, size, run)| {
+            format!(
+                "`{dim}` is {size} and no multiple of {run}: FastGen's engine refuses such a model, on one rank too."
+            )
+        });
+        said.collect()
+    }
+
     /// Says what type the weights have because the class takes no other.
     pub(crate) fn cast_for_class(&self) -> Option<String> {
         let class = self.cut.class.as_ref()?;

@@ -26,8 +26,8 @@ pub(crate) struct Cut {
     pub(crate) args: Option<Map<String, Value>>,
     /// The class that loads a model of its type, where the view has one.
     pub(crate) class: Option<Class>,
-    /// What a person should know of how it is cut.
-    pub(crate) notes: Vec<String>,
+    /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
+    pub(crate) broken: Vec<(String, u64, u64)>,
     /// Whether the last of the ranks is none: it has every tensor whole.
     pub(crate) uncut: bool,
 }
@@ -103,7 +103,7 @@ pub(crate) fn cut(
     let mut cut = Cut {
         padded_vocab: padded.get("v").copied(),
         class: model_type(bound.inventory).and_then(|of| view.classes.get(of).cloned()),
-        notes: broken_runs(bound, layout),
+        broken: broken_runs(bound, layout),
         ..Cut::default()
     };
     if bound.tied && !copy_tied {
@@ -198,16 +198,13 @@ fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option
     program.layouts.get(own.or(view.layouts.first())?)
 }
 
-/// Dims that are cut in runs and are none.
-fn broken_runs(bound: &Bound<'_>, layout: Option<&Layout>) -> Vec<String> {
+/// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.
+fn broken_runs(bound: &Bound<'_>, layout: Option<&Layout>) -> Vec<(String, u64, u64)> {
     let shards = layout.into_iter().flat_map(|layout| &layout.shards);
     let broken = shards.filter_map(|shard| {
         let Some(Uneven::Runs(run)) = shard.rest.uneven else { return None };
         let size = bound.sizes.atom(&shard.dim).filter(|size| !size.is_multiple_of(run))?;
-        Some(format!(
-            "`{}` is {size}, which no runs of {run} add up to: what is cut in such runs may refuse it on one rank, too.",
-            shard.dim
-        ))
+        Some((shard.dim.clone(), size, run))
     });
     broken.collect()
 }

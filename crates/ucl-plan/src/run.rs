@@ -66,7 +66,7 @@ impl Plan<'_> {
         let mut notes = places.notes;
         notes.extend(laid.notes);
         notes.extend(self.trains_masters());
-        notes.extend(self.cut.notes.clone());
+        notes.extend(self.refused_by_class());
         notes.extend(self.cast_for_class());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;

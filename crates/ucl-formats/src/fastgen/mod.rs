@@ -59,7 +59,10 @@ fn possible(run: &Run<'_>) -> Result<DType, WriteError> {
             "FastGen computes in one type, and {:?} is {} where {:?} is {}",
             other.name, other.dtype, first.name, first.dtype
         );
-        return Err(WriteError::refused(message, "say which with `--dtype bf16` or `--dtype fp16`"));
+        return Err(WriteError::refused(
+            message,
+            "say which with `--dtype bf16` or `--dtype fp16`",
+        ));
     }
     match first.dtype {
         DType::BF16 | DType::F16 => Ok(first.dtype),

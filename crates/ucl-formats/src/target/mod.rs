@@ -180,7 +180,9 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
             // Its config is pickled.
-            Format::FastGen => (name != "config.json" && huggingface::is_model_file(name)).then(|| name.to_owned()),
+            Format::FastGen => {
+                (name != "config.json" && huggingface::is_model_file(name)).then(|| name.to_owned())
+            }
             // What goes along stands in the files that are laid out.
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal

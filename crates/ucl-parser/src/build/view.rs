@@ -1,7 +1,9 @@
 //! Views.
 
 use super::{Build, Match, has, of};
-use crate::ast::{Class, Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem};
+use crate::ast::{
+    Class, Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem,
+};
 use crate::grammar::{Rule, parts};
 use ucl_ir::ValueOp;
 

@@ -4,9 +4,7 @@ use super::report::Report;
 use super::{Chain, expr_names, lower};
 use crate::ast::{self, LayoutRule};
 use indexmap::IndexMap;
-use ucl_ir::{
-    Axis, Diagnostic, Layout, Merge, Model, Pad, Rest, Shard, Span, Uneven, View,
-};
+use ucl_ir::{Axis, Diagnostic, Layout, Merge, Model, Pad, Rest, Shard, Span, Uneven, View};
 
 type Layers<'a> = Vec<(&'a ast::Layout, bool)>;
 

@@ -7,7 +7,10 @@ use super::report::{Replaced, Report};
 use super::{Chain, expr_names, lower, model, rename};
 use crate::ast::{self, DimValue, Part};
 use indexmap::IndexMap;
-use ucl_ir::{Binding, Class, Cond, Diagnostic, DimDef, FLOATS, Ignore, Model, Rule, Span, Sum, ValueRule, View};
+use ucl_ir::{
+    Binding, Class, Cond, Diagnostic, DimDef, FLOATS, Ignore, Model, Rule, Span, Sum, ValueRule,
+    View,
+};
 
 /// A view while it is put together.
 #[derive(Clone, Default)]
@@ -227,9 +230,9 @@ impl<'a> Resolver<'a, '_> {
         }
         for class in classes {
             let floats = FLOATS.into_iter();
-            if let Some(dtype) = class.dtype.as_ref().filter(|dtype| {
-                own && !FLOATS.contains(&dtype.value.as_str())
-            }) {
+            if let Some(dtype) =
+                class.dtype.as_ref().filter(|dtype| own && !FLOATS.contains(&dtype.value.as_str()))
+            {
                 self.report.unknown("a class", "type of weights", dtype, floats);
             }
             for name in &class.types {

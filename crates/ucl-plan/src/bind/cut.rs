@@ -74,7 +74,9 @@ impl<'a> Cuts<'a> {
             let only = only.filter(|_| sum.alternatives.len() > 1);
             let products = sum.alternatives.iter().enumerate();
             let products = products.filter(|(number, _)| only.is_none_or(|only| only == *number));
-            products.flat_map(|(_, product)| self.met_by(only, product, terms, composites)).collect()
+            products
+                .flat_map(|(_, product)| self.met_by(only, product, terms, composites))
+                .collect()
         };
         let of = |factor: &Factor| match factor {
             Factor::One => Vec::new(),

@@ -6,7 +6,7 @@ use super::size::{Monomial, Sizes};
 use crate::algebra::Expr;
 use crate::params::Param;
 use std::collections::BTreeMap;
-use ucl_ir::{Factor, Mesh, Shard, Sum};
+use ucl_ir::{Factor, Mesh, Shard, Sum, Uneven};
 
 /// Why a shape has no numbers on a rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub(crate) enum Unfit {
     Unknown {
         /// The dims that would have to be known.
         dims: Vec<String>,
+    },
+    /// A dim is cut in runs of indices that do not add up to it.
+    Runs {
+        /// The dim.
+        dim: String,
+        /// Its extent.
+        extent: u64,
+        /// The indices of a run.
+        run: u64,
+        /// Over these axes.
+        over: Vec<String>,
     },
     /// A dim does not divide over the ranks.
     Divide {
@@ -177,7 +188,13 @@ impl Lowering<'_> {
         let size = |dim: &str| self.sizes.value(&self.composites.atoms(dim));
         let part = self.cuts.part(shard, self.rank);
         interval(extent, (ranks, part), &shard.rest, &size).ok_or_else(|| {
-            Unfit::Divide { dim: dim.to_owned(), extent, ranks, over: shard.over.clone() }
+            let (dim, over) = (dim.to_owned(), shard.over.clone());
+            match shard.rest.uneven {
+                Some(Uneven::Runs(run)) if !extent.is_multiple_of(run) => {
+                    Unfit::Runs { dim, extent, run, over }
+                }
+                _ => Unfit::Divide { dim, extent, ranks, over },
+            }
         })
     }
 
