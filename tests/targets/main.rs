@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod dcp;
+mod deepspeed;
 mod fastgen;
 mod hf_states;
 
