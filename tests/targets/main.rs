@@ -5,6 +5,7 @@
 mod chat;
 mod dcp;
 mod deepspeed;
+mod fastgen;
 mod hf_states;
 
 use std::collections::BTreeMap;

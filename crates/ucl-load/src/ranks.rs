@@ -7,7 +7,7 @@ use std::ops::Range;
 use ucl_exec::{ExecError, Options, Reader};
 use ucl_formats::Format;
 use ucl_ir::Mesh;
-use ucl_plan::{Bound, Naming, Plan, States, Sure, Target, Work};
+use ucl_plan::{Bound, Naming, Plan, States, Sure, Target, Work, view_of_class};
 use ucl_tensor::DType;
 
 /// What to load.
@@ -87,7 +87,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::ranks`].
-    pub fn plan_cut(&self, target: Target) -> Result<Plan<'_>, Unbound> {
+    pub fn plan_cut(&self, mut target: Target) -> Result<Plan<'_>, Unbound> {
+        if let (Format::FastGen, Naming::View(name)) = (target.format, &target.naming) {
+            self.known_view(&target.naming)?;
+            let view = view_of_class(self.programs(), self.inventory(), name);
+            target.naming = Naming::View(view.map_err(Failure::one)?.name.clone());
+        }
         let mut bound = match &target.naming {
             Naming::Stored => self.bind(&Naming::Universal).or_else(|unbound| {
                 let cut = |mesh: &Mesh| {

@@ -3,6 +3,7 @@
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
+use crate::class::of_class;
 use crate::cover::Cover;
 use crate::cut::{Cut, cut, cut_at_load};
 use crate::laid::LaidOut;
@@ -106,7 +107,7 @@ impl<'a> Plan<'a> {
     /// As above; and pairs that do not fit, or a target that does not know them.
     pub fn merging(
         bound: Bound<'a>,
-        target: Target,
+        mut target: Target,
         merge: Option<&Merge>,
     ) -> Result<Plan<'a>, Vec<Diagnostic>> {
         castable(&bound, &target)?;
@@ -127,6 +128,10 @@ impl<'a> Plan<'a> {
                 (items(&bound, &target.naming, merging.is_some())?, whole)
             }
         };
+        if let Some(dtype) = of_class(&cut, &target)? {
+            target.dtype = Some(dtype);
+            castable(&bound, &target)?;
+        }
         let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
         let mut plan = Plan {
             bound,

@@ -58,6 +58,7 @@ impl Plan<'_> {
             groups: places.groups,
             padded_vocab: self.cut.padded_vocab,
             args: self.cut.args.clone(),
+            class: self.cut.class.as_ref().map(|class| class.name.clone()),
             source: self.bound.inventory,
             uncut,
         };
@@ -65,6 +66,8 @@ impl Plan<'_> {
         let mut notes = places.notes;
         notes.extend(laid.notes);
         notes.extend(self.trains_masters());
+        notes.extend(self.refused_by_class());
+        notes.extend(self.cast_for_class());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;
         self.unkept = laid.lossy;

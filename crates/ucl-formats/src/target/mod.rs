@@ -40,6 +40,8 @@ pub enum Format {
     Dcp,
     /// A folder that the steps of DeepSpeed-Chat load.
     DeepSpeedChat,
+    /// What DeepSpeed-FastGen serialises.
+    FastGen,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -133,6 +135,7 @@ impl Format {
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => Ok(Vec::new()),
         }
     }
@@ -146,6 +149,7 @@ impl Format {
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => true,
         }
     }
@@ -184,6 +188,7 @@ impl Format {
             Format::Megatron => crate::megatron::write::lay_out(run),
             Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
             Format::Dcp => crate::dcp::lay_out(run),
+            Format::FastGen => crate::fastgen::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -194,6 +199,10 @@ impl Format {
             Format::Universal => Some(format!("extra/{name}")),
             Format::HuggingFace | Format::DeepSpeedChat => {
                 huggingface::is_model_file(name).then(|| name.to_owned())
+            }
+            // Its config is pickled.
+            Format::FastGen => {
+                (name != "config.json" && huggingface::is_model_file(name)).then(|| name.to_owned())
             }
             // What goes along stands in the files that are laid out.
             Format::DeepSpeed(_)

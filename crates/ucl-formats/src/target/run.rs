@@ -23,6 +23,8 @@ pub struct Run<'a> {
     pub padded_vocab: Option<u64>,
     /// Megatron's arguments as far as the model's dims tell them, for a run under Megatron's names.
     pub args: Option<Map<String, Value>>,
+    /// The class that loads it, by the view's own word.
+    pub class: Option<String>,
     /// The checkpoint that it is made of: what it carries goes along where the format has a place for it.
     pub source: &'a Inventory,
     /// Every tensor whole, in formats that are cut as they are loaded. As a rank it comes behind all others.
