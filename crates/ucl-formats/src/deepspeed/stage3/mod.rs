@@ -112,6 +112,7 @@ fn masters(
             };
             let buffer = FlatBuffer {
                 layout: &layout,
+                other: None,
                 index,
                 word: "sub-group",
                 shapes,
