@@ -269,27 +269,31 @@ impl Group<'_> {
         };
         let mut own: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
         buffer.states(states, &mut own, inventory, problems);
-        let params: HashMap<&str, &Param> =
-            laid.params.iter().map(|param| (param.name.as_str(), param)).collect();
-        for (found, own) in found.iter_mut().zip(own) {
-            for mut stored in own {
-                let param = params.get(stored.name.as_str());
-                let rows = param.and_then(|param| Some((param.rows.as_ref()?, param.numel()?)));
-                let (Some((rows, numel)), Data::Runs(runs)) = (rows, &mut stored.data) else {
-                    found.push(stored);
-                    continue;
-                };
-                let size = stored.dtype.size_bytes();
-                let runs = of_rows(std::mem::take(runs), rows, numel, size);
-                let same = |held: &&mut Stored| held.name == stored.name && held.at == stored.at;
-                let whole = found.iter_mut().find(same);
-                match whole.map(|held| &mut held.data) {
-                    Some(Data::Runs(held)) => {
-                        held.extend(runs);
-                        held.sort_by_key(|run| run.start);
-                    }
-                    _ => found.push(Stored { data: Data::Runs(runs), ..stored }),
+        gathered(&laid.params, own, found);
+    }
+}
+
+/// Puts the states of a buffer to the others; what a rank has of a stack goes to the rows of the whole one.
+pub(super) fn gathered(params: &[Param], own: Vec<Vec<Stored>>, found: &mut [Vec<Stored>]) {
+    let params: HashMap<&str, &Param> =
+        params.iter().map(|param| (param.name.as_str(), param)).collect();
+    for (found, own) in found.iter_mut().zip(own) {
+        for mut stored in own {
+            let param = params.get(stored.name.as_str());
+            let rows = param.and_then(|param| Some((param.rows.as_ref()?, param.numel()?)));
+            let (Some((rows, numel)), Data::Runs(runs)) = (rows, &mut stored.data) else {
+                found.push(stored);
+                continue;
+            };
+            let size = stored.dtype.size_bytes();
+            let runs = of_rows(std::mem::take(runs), rows, numel, size);
+            let same = |held: &&mut Stored| held.name == stored.name && held.at == stored.at;
+            match found.iter_mut().find(same).map(|held| &mut held.data) {
+                Some(Data::Runs(held)) => {
+                    held.extend(runs);
+                    held.sort_by_key(|run| run.start);
                 }
+                _ => found.push(Stored { data: Data::Runs(runs), ..stored }),
             }
         }
     }
