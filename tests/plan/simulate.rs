@@ -135,6 +135,7 @@ pub(crate) fn planned<'a>(
     let bound: Bound<'_> = bind(programs, &simulated.inventory, &said, naming)
         .unwrap_or_else(|refusal| panic!("{view}: {refusal:#?}"));
     let target = Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming: naming.clone(),

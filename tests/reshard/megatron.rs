@@ -137,6 +137,35 @@ fn there_and_back_again() {
     }
 }
 
+/// Stages of unequal numbers of layers are told to whoever reads them.
+#[test]
+fn stages_may_be_uneven() {
+    for (name, to, mesh, stages) in [
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "tp=2,pp=2", "1,3"),
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "pp=3", "1,1,2"),
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "pp=4", "1,0,2,1"),
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "pp=2,vpp=2", "2,1,0,1"),
+        ("mlm-gpt-tp1-pp2-bf16-torch-tied", "megatron", "pp=2", "3,1"),
+        ("megds-llama-tp2-pp2-dp1-bf16", "deepspeed", "tp=2,pp=2", "3,1"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let source = fixture(name);
+        let target = ["--to", to, "--mesh", mesh, "--stages", stages];
+        let there = made(&source, at("there"), &target);
+        equal(&source, &there, &[]);
+        sound(&there);
+        let universal = made(&source, at("universal"), &[]);
+        let through = made(&universal, at("through"), &target);
+        let digests: [BTreeMap<_, _>; 2] =
+            [&there, &through].map(|folder| written::digests(folder).into_iter().collect());
+        assert_eq!(digests[0], digests[1], "{name} to {stages}");
+        let even = made(&source, at("even"), &target[..4]);
+        let other = written::digests(&even).into_iter().collect::<BTreeMap<_, _>>();
+        assert_ne!(other, digests[0], "{name} to {stages}");
+    }
+}
+
 /// Every value follows from its address, so what lies elsewhere than it should is another.
 #[test]
 fn addresses_come_through() {
@@ -177,10 +206,18 @@ fn a_mesh_that_does_not_fit_is_refused_before_anything_is_written() {
         ("mlm-llama-tp2-pp2-bf16-torch", "torch-dist", "dp=100000"),
     ];
     let mut said = String::new();
-    for (source, to, mesh) in cases {
+    let stages = [
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "pp=2 --stages 1,2"),
+        ("mlm-llama-tp2-pp2-bf16-torch", "megatron", "pp=2 --stages 1,2,1"),
+        ("mlm-llama-tp2-pp2-bf16-torch", "torch-dist", "pp=2 --stages 1,3"),
+        ("z1-llama-fp32-dp2", "deepspeed", "dp=2 --stages 1,2"),
+    ];
+    for (source, to, mesh) in cases.into_iter().chain(stages) {
         let source = fixture(source);
         let (source, out) = (source.to_string_lossy(), out.to_string_lossy());
-        let ended = ucl(&["convert", &source, &out, "--to", to, "--mesh", mesh]);
+        let flags: Vec<&str> = mesh.split(' ').collect();
+        let arguments = ["convert", &source, &out, "--to", to, "--mesh"];
+        let ended = ucl(&[&arguments, &flags[..]].concat());
         assert_ne!(ended.code, 0, "{to} {mesh}");
         assert!(!Path::new(&*out).exists(), "{to} {mesh}");
         said += &format!("{to} {mesh}\n{}\n", ended.err);

@@ -69,6 +69,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
     Ok(Target {
         format,
         mesh: mesh(args, source, format)?,
+        stages: stages(args, format)?,
         naming: naming(view),
         dtype: args.dtype,
         states,
@@ -108,6 +109,17 @@ fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Sto
         format!("{a} is not cut, so --mesh has no use for `{axis}`"),
         "leave --mesh out: every tensor is whole, and any rank of any mesh finds its slices in it",
     ))
+}
+
+/// How many layers every pipeline stage gets, if that is said.
+fn stages(args: &TargetArgs, format: Made) -> Result<Vec<u64>, Stop> {
+    if format.is_whole() && !args.stages.is_empty() {
+        return Err(refuse(
+            "tensors are whole in this format, whatever stages its readers have",
+            "leave --stages out",
+        ));
+    }
+    Ok(args.stages.clone())
 }
 
 /// How a DeepSpeed run cuts its optimizer: as it is typed, else as the source does.

@@ -20,6 +20,7 @@ pub(crate) fn order(survey: &mut Survey, programs: &[Program], said: &Said) {
     };
     let text = format!("the view `{}` of `{}`", view.name, program.model.name);
     let target = Target {
+        stages: Vec::new(),
         format: Format::Universal,
         mesh: Mesh::new(),
         naming: Naming::View(view.name.clone()),

@@ -70,6 +70,7 @@ impl Checkpoint {
         self.sound(wanted.states)?;
         let naming = wanted.view.map_or(Naming::Stored, Naming::View);
         let target = Target {
+            stages: Vec::new(),
             format: Format::Slices,
             mesh: wanted.mesh,
             naming,

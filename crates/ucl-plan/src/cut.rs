@@ -39,9 +39,9 @@ pub(crate) struct Cut {
 pub(crate) fn cut_at_load(
     bound: &Bound<'_>,
     naming: &Naming,
-    mesh: &Mesh,
+    ranks: (&Mesh, &[u64]),
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    let (mut items, mut cut) = cut(bound, naming, mesh, false)?;
+    let (mut items, mut cut) = cut(bound, naming, ranks, false)?;
     let mut wholes = match view_of(bound, naming)? {
         Some((program, view)) => of_view(bound, program, view, false)?,
         None => universal(bound),
@@ -53,7 +53,8 @@ pub(crate) fn cut_at_load(
     Ok((items, cut))
 }
 
-/// The items of all ranks of a mesh, rank after rank, each in the order of the model; of one rank that
+/// The items of all ranks of a mesh, whose pipeline stages may be said to have different numbers of
+/// layers, rank after rank, each in the order of the model; of one rank that
 /// holds all of it where the format's tensors are whole.
 ///
 /// # Errors
@@ -61,10 +62,10 @@ pub(crate) fn cut_at_load(
 pub(crate) fn cut(
     bound: &Bound<'_>,
     naming: &Naming,
-    mesh: &Mesh,
+    (mesh, stages): (&Mesh, &[u64]),
     is_whole: bool,
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    let Some((program, view)) = view_of(bound, naming)? else { return whole(bound, mesh) };
+    let Some((program, view)) = view_of(bound, naming)? else { return whole(bound, mesh, stages) };
     if let Some(adapter) = bound.params.get(bound.own_params) {
         let message = format!(
             "the checkpoint has low-rank pairs ({:?}), and no view says how ranks hold them",
@@ -86,7 +87,12 @@ pub(crate) fn cut(
         said.extend(alone);
         said.extend(mesh.iter().map(|(axis, size)| (axis.clone(), *size)));
     }
-    let cuts = Cuts { layout, mesh: &said };
+    let cuts = Cuts { layout, mesh: &said, stages };
+    if !stages.is_empty() && !layout.is_some_and(|layout| layout.shards.iter().any(|s| s.stage)) {
+        let message = format!("`{}` has no pipeline stages", view.name);
+        let help = "leave --stages out, or take a view of a pipeline's names (--view)";
+        return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
+    }
     let mut wrong = obligations(layout, &bound.sizes, (program, view), &bound.set, cuts);
     wrong.extend(uneven_names(program, cuts, &bound.sizes));
     if !wrong.is_empty() {
@@ -158,7 +164,16 @@ fn tied_names(program: &Program, view: &View, prefix: Option<&str>) -> Vec<(Stri
 }
 
 /// The source's own names on one rank: without a spec nothing can be cut but over data parallelism.
-fn whole(bound: &Bound<'_>, mesh: &Mesh) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+fn whole(
+    bound: &Bound<'_>,
+    mesh: &Mesh,
+    stages: &[u64],
+) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
+    if !stages.is_empty() {
+        let message = "without a spec nobody knows which layers a pipeline stage has";
+        let help = "name the model with --spec, or leave --stages out";
+        return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
+    }
     if let Some((axis, _)) = mesh.iter().find(|(axis, size)| *axis != "dp" && **size > 1) {
         let message = format!("without a spec no tensor can be cut over `{axis}`");
         let help = "name the model with --spec; over `dp` alone any model can be cut";
@@ -235,7 +250,7 @@ fn args(
     cut: &Cut,
 ) -> Map<String, Value> {
     let dims = bound.dims();
-    let cuts = Cuts { layout: None, mesh };
+    let cuts = Cuts { layout: None, mesh, stages: &[] };
     let number = |name: &str| match name {
         "tied" => Some(u64::from(bound.tied)),
         name => dims.get(name).or_else(|| mesh.get(name)).copied().or_else(|| {

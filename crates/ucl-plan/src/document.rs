@@ -14,7 +14,7 @@ pub fn numbers_of(
     text: &Map<String, Value>,
 ) -> BTreeMap<String, u64> {
     let (set, mesh) = (BTreeMap::new(), Mesh::new());
-    let numbers = scope_numbers(&set, Cuts { layout: None, mesh: &mesh });
+    let numbers = scope_numbers(&set, Cuts { layout: None, mesh: &mesh, stages: &[] });
     let scope = Scope { numbers: &numbers, document: Some(text) };
     lines(program, view, document)
         .filter_map(|line| {

@@ -53,6 +53,7 @@ impl Plan<'_> {
         let uncut = splits.and_then(|splits| Some(Uncut { rank: ranks.pop()?, splits }));
         let run = Run {
             mesh: self.target.mesh.clone(),
+            stages: self.target.stages.clone(),
             step: self.bound.inventory.step,
             ranks,
             groups: places.groups,

@@ -12,7 +12,7 @@ use crate::target::{Item, usable_view};
 use crate::work::{Move, MoveRole};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use ucl_ir::{Diagnostic, Layout, Mesh, Program, SetDef, View};
+use ucl_ir::{Diagnostic, Layout, Mesh, Program, SetDef, Shard, View};
 use ucl_tensor::DType;
 
 /// What every rank of a mesh holds.
@@ -67,7 +67,7 @@ pub(crate) fn shard_by(
     mesh: &Mesh,
     tied: bool,
 ) -> Result<Shards, Vec<Diagnostic>> {
-    let cuts = Cuts { layout, mesh };
+    let cuts = Cuts { layout, mesh, stages: &[] };
     let (sizes, mut wrong) = Sizes::said(program, set);
     wrong.extend(obligations(layout, &sizes, (program, view), set, cuts));
     if !wrong.is_empty() {
@@ -141,6 +141,9 @@ pub(crate) fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> 
     let shards = cuts.layout.into_iter().flat_map(|layout| &layout.shards);
     let wrong = shards.filter(|shard| named(&shard.dim)).filter_map(|shard| {
         let (size, ranks) = (sizes.atom(&shard.dim)?, cuts.ranks(shard));
+        if shard.stage && !cuts.stages.is_empty() {
+            return wrong_stages(shard, size, ranks, cuts.stages);
+        }
         let of = |dim: &str| sizes.atom(dim);
         let fits = interval(size, (ranks, 0), &shard.rest, &of).is_some();
         let message = format!(
@@ -151,6 +154,21 @@ pub(crate) fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> 
         (!fits).then(|| Diagnostic::new("ucl::fit", message).at(shard.span, "cut here"))
     });
     wrong.collect()
+}
+
+/// What is wrong with the layers that were said for every stage.
+fn wrong_stages(shard: &Shard, layers: u64, ranks: u64, stages: &[u64]) -> Option<Diagnostic> {
+    let over = shard.over.join(" * ");
+    let wrong = if stages.len() as u64 != ranks {
+        format!("{} stages are said, and {over} = {ranks}", stages.len())
+    } else {
+        let sum: u64 = stages.iter().sum();
+        (sum != layers).then(|| {
+            format!("the stages that are said have {sum} layers, the model has {layers}")
+        })?
+    };
+    let help = "`--stages 3,5` says how many layers each stage has, in the order of the model";
+    Some(Diagnostic::new("ucl::fit", wrong).at(shard.span, "cut here").help(help))
 }
 
 /// Which indices are in the model's sets: here only numbers can tell.

@@ -1,7 +1,7 @@
 //! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
 
 use crate::algebra::Expr;
-use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, interval, unfit_diagnostic};
+use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, unfit_diagnostic};
 use crate::params::{Param, every};
 use crate::target::Item;
 use std::collections::{BTreeMap, HashSet};
@@ -183,10 +183,8 @@ impl Speller<'_> {
             let total = self.sizes.atom(dim).unwrap_or(0);
             let cut = self.cuts.of(&rule.terms[0], dim);
             let part = cut.and_then(|cut| {
-                let part = self.cuts.part(cut, self.rank);
-                let parts = (self.cuts.ranks(cut), part);
                 let size = |dim: &str| self.sizes.atom(dim);
-                Some((interval(total, parts, &cut.rest, &size)?, cut.global))
+                Some((self.cuts.interval(cut, total, self.rank, &size)?, cut.global))
             });
             let ((lo, hi), global) = part.unwrap_or(((0, total), true));
             counts.push(hi - lo);

@@ -65,6 +65,7 @@ impl Synth {
         let laid = format.lay_out(&Run {
             class: None,
             mesh: run.mesh,
+            stages: Vec::new(),
             step: Some(run.step),
             ranks: ranks.collect(),
             groups: vec![group(0.1), group(0.0)],

@@ -37,6 +37,8 @@ pub struct Target {
     pub format: Format,
     /// The mesh that a format that is cut is cut for; an axis that is left out has one rank.
     pub mesh: Mesh,
+    /// How many layers every pipeline stage gets, in the order of the model; empty for equal numbers.
+    pub stages: Vec<u64>,
     /// Names.
     pub naming: Naming,
     /// The type of the weights; `None` leaves them as they are, or, in a format that has no masters,
@@ -234,7 +236,7 @@ pub(crate) fn of_view(
     let speller = Speller {
         program,
         view,
-        cuts: Cuts { layout: None, mesh: &mesh },
+        cuts: Cuts { layout: None, mesh: &mesh, stages: &[] },
         sizes: &bound.sizes,
         padded: &padded,
         sets: &bound.sets,

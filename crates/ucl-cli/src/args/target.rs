@@ -21,6 +21,10 @@ pub(crate) struct TargetArgs {
     /// out has one rank [default: the mesh of the source; tp=1 for FastGen]
     #[arg(long, value_name = "MESH", value_parser = value::mesh)]
     pub(crate) mesh: Option<Mesh>,
+    /// How many layers each pipeline stage has (`--stages 3,5`), in the order of the model: pp numbers, or
+    /// pp * vpp for interleaved stages [default: all the same]
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
+    pub(crate) stages: Vec<u64>,
     /// The ZeRO stage of a DeepSpeed run, or its `bf16-optimizer` [default: the source's, else 1]
     #[arg(long, value_name = "STAGE", value_enum)]
     pub(crate) zero: Option<ZeroArg>,

@@ -17,6 +17,7 @@ pub(super) fn run(args: &ExplainArgs, session: &mut Session<'_, '_>) -> Result<A
     opened.sound(States::Weights)?;
     let naming = target::naming(&args.view);
     let target = Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming,

@@ -79,6 +79,7 @@ fn bound<'a>(
 
 fn planned_whole(bound: Bound<'_>) -> Result<Plan<'_>, Stop> {
     let target = |naming| Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming,

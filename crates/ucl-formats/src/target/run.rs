@@ -13,6 +13,8 @@ use ucl_tensor::DType;
 pub struct Run<'a> {
     /// The sizes of the axes, `dp` too; one that is left out has one rank.
     pub mesh: Mesh,
+    /// How many layers every pipeline stage has, in the order of the model; empty where all have the same.
+    pub stages: Vec<u64>,
     /// The step that it is saved at.
     pub step: Option<u64>,
     /// The model-parallel ranks, the last axis fastest.

@@ -8,6 +8,9 @@ use ucl_ir::{Factor, Layout, Mesh, Rest, Shard, Sum, Uneven};
 pub(crate) struct Cuts<'a> {
     pub(crate) layout: Option<&'a Layout>,
     pub(crate) mesh: &'a Mesh,
+    /// How many layers every pipeline stage has, in the order of the model; empty where all have the
+    /// same.
+    pub(crate) stages: &'a [u64],
 }
 
 impl<'a> Cuts<'a> {
@@ -105,6 +108,24 @@ impl<'a> Cuts<'a> {
             .over
             .iter()
             .fold(0, |part, axis| part * self.size(axis) + self.coordinate(rank, axis).unwrap_or(0))
+    }
+
+    /// The indices of a dim that a rank holds; `None` if they have to divide and do not.
+    pub(crate) fn interval(
+        &self,
+        shard: &Shard,
+        extent: u64,
+        rank: &Mesh,
+        size: &dyn Fn(&str) -> Option<u64>,
+    ) -> Option<(u64, u64)> {
+        let part = self.part(shard, rank);
+        if shard.stage && !self.stages.is_empty() {
+            let before = self.stages.iter().take(usize::try_from(part).ok()?);
+            let own = self.stages.get(usize::try_from(part).ok()?)?;
+            let before: u64 = before.sum();
+            return Some((before, before + own));
+        }
+        interval(extent, (self.ranks(shard), part), &shard.rest, size)
     }
 
     /// The padded extent of a dim by the layout's own formula.

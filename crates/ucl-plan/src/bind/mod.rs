@@ -146,7 +146,7 @@ impl Bound<'_> {
             return Vec::new();
         }
         let mesh = ucl_ir::Mesh::new();
-        let cuts = Cuts { layout: None, mesh: &mesh };
+        let cuts = Cuts { layout: None, mesh: &mesh, stages: &[] };
         let number =
             |name: &str| bound_number(program, view, self.inventory, cuts, &self.set, name);
         self.states()
@@ -163,7 +163,7 @@ impl Bound<'_> {
     pub(crate) fn numbers(&self) -> IndexMap<String, i64> {
         let Some((program, _)) = self.spec else { return IndexMap::new() };
         let mesh = ucl_ir::Mesh::new();
-        let cuts = Cuts { layout: None, mesh: &mesh };
+        let cuts = Cuts { layout: None, mesh: &mesh, stages: &[] };
         let layouts = program.layouts.values();
         let axes: Vec<&str> =
             layouts.flat_map(|layout| &layout.axes).map(|axis| axis.name.as_str()).collect();

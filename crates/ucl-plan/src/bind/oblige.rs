@@ -57,7 +57,7 @@ struct Known<'a> {
 impl Known<'_> {
     fn number(&self, name: &str, mesh: &Mesh) -> Option<i64> {
         let composites = Composites::new(&self.program.model, None);
-        let cuts = Cuts { layout: Some(self.layout), mesh };
+        let cuts = Cuts { layout: Some(self.layout), mesh, stages: &[] };
         let said = scope_numbers(self.set, cuts)(name);
         said.or_else(|| i64::try_from(self.sizes.value(&composites.atoms(name))?).ok())
     }
@@ -70,7 +70,7 @@ impl Known<'_> {
     /// Whether a mesh satisfies every `require`, and every cut that has to divide does.
     fn fits(&self, mesh: &Mesh) -> bool {
         let composites = Composites::new(&self.program.model, Some(&self.view.composites));
-        let cuts = Cuts { layout: Some(self.layout), mesh };
+        let cuts = Cuts { layout: Some(self.layout), mesh, stages: &[] };
         let extent = |dim: &str| {
             let sum = composites.polynomial(&[Factor::Name(dim.to_owned())], &str::to_owned);
             sum.iter().map(|(by, product)| Some(by * self.sizes.value(product)?)).sum()

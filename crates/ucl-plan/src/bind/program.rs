@@ -37,7 +37,7 @@ pub(crate) fn bind_program<'a>(
     inventory: &'a Inventory,
     set: &BTreeMap<String, u64>,
 ) -> Result<Bound<'a>, Vec<Diagnostic>> {
-    let cuts = Cuts { layout, mesh: &inventory.mesh };
+    let cuts = Cuts { layout, mesh: &inventory.mesh, stages: &[] };
     let Claimed { claims, tied, note } = claim_all(program, view, inventory, cuts, set)?;
     let unreadable = facts::unreadable(program, view, inventory);
     if !unreadable.is_empty() {

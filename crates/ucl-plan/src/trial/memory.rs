@@ -125,7 +125,7 @@ struct Value {
 
 impl Value {
     fn new(way: Way<'_>, param: &str, state: &str, at: &Mesh) -> Value {
-        let cuts = Cuts { layout: way.layout, mesh: way.mesh };
+        let cuts = Cuts { layout: way.layout, mesh: way.mesh, stages: &[] };
         let numbers = said_numbers(way.program, way.view, way.set, cuts);
         let (scale, shift) = stored_value(way.view, param, state, &numbers);
         let first = first(way.program, param, state);

@@ -122,6 +122,7 @@ fn converted<'m>(
         return Err(vec![Diagnostic::new("ucl::trial", format!("it is read as {state}"))]);
     }
     let target = Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming: naming.clone(),

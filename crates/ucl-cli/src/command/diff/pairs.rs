@@ -73,6 +73,7 @@ pub(super) fn plans<'a>(
     session: &Session<'_, '_>,
 ) -> Result<(Plan<'a>, Plan<'a>, Matched), Stop> {
     let target = |naming: &Naming, dtype| Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming: naming.clone(),

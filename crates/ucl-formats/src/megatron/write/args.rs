@@ -66,7 +66,27 @@ fn per_stage(run: &Run<'_>, layers: Option<u64>) -> Value {
     }
 }
 
-/// What follows from the mesh. Stages are even: what said otherwise says nothing.
+/// How Megatron is told the layers of stages that are not even: by those of the first and the last where
+/// that tells all, else by a layout of the pipeline.
+fn uneven(run: &Run<'_>) -> Map<String, Value> {
+    let [first, between @ .., last] = run.stages.as_slice() else { return Map::new() };
+    let even = between.windows(2).all(|two| two[0] == two[1]);
+    let said = if !even || size(run, "vpp") > 1 {
+        let stage = |(number, layers): (usize, &u64)| {
+            let embedding = if number == 0 { "E" } else { "" };
+            let loss = if number + 1 == run.stages.len() { "L" } else { "" };
+            format!("{embedding}{}{loss}", "t".repeat(usize::try_from(*layers).unwrap_or(0)))
+        };
+        let stages: Vec<String> = run.stages.iter().enumerate().map(stage).collect();
+        json!({"pipeline_model_parallel_layout": stages.join("|")})
+    } else {
+        let last = between.first().map(|_| last);
+        json!({"decoder_first_pipeline_num_layers": first, "decoder_last_pipeline_num_layers": last})
+    };
+    said.as_object().cloned().unwrap_or_default()
+}
+
+/// What follows from the mesh. What the source said of its stages says nothing.
 fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
     let (tp, pp, ep, vpp) = (size(run, "tp"), size(run, "pp"), size(run, "ep"), size(run, "vpp"));
     let dp = data_ranks(run);
@@ -94,6 +114,7 @@ fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
         "ckpt_format": if dist { "torch_dist" } else { "torch" },
     });
     let mut said = said.as_object().cloned().unwrap_or_default();
+    said.extend(uneven(run));
     said.extend(run.padded_vocab.map(|size| ("padded_vocab_size".to_owned(), size.into())));
     said
 }
