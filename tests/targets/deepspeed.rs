@@ -175,3 +175,21 @@ fn a_cut_beyond_what_the_checkpoint_describes_is_told() {
     assert!(!told("tp=2,dp=4"));
     assert!(!told("tp=1"));
 }
+
+/// What an optimizer keeps beside the states of parameters goes through DeepSpeed's universal folder too.
+#[test]
+fn a_loss_scaler_goes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let [theirs, ours, again] = ["theirs", "ours", "again"].map(|f| folder.path().join(f));
+    convert(&fixture("z1-llama-fp16-dp2"), &theirs, &["--to", "deepspeed-universal"]);
+    convert(&theirs, &ours, &[]);
+    for source in [&theirs, &ours] {
+        convert(source, &again, &["--to", "deepspeed", "--mesh", "dp=2", "--overwrite"]);
+        let made = files(&again);
+        let holds =
+            |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+        let shards = made.iter().filter(|(name, _)| name.ends_with("optim_states.pt"));
+        let scaled: Vec<bool> = shards.map(|(_, b)| holds(b, "DynamicLossScaler")).collect();
+        assert_eq!(scaled, [true, true]);
+    }
+}

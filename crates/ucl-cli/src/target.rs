@@ -40,6 +40,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
+        Format::DeepspeedChat => (Made::DeepSpeedChat, HUGGING_FACE_VIEW, States::Weights),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
         Format::Fastgen => (Made::FastGen, FASTGEN_VIEW, States::Weights),
     };
@@ -57,6 +58,12 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
                 "a step is written as of checkpoint version 3, and `{view}` is of an older one"
             ),
             "leave --view out, or say `--view megatron`",
+        ));
+    }
+    if format == Made::DeepSpeedChat && states == States::All {
+        return Err(refuse(
+            "DeepSpeed-Chat saves no optimizer, and its steps load none",
+            "leave --states out; `--to hf --states all` keeps the states beside the weights",
         ));
     }
     Ok(Target {
@@ -94,6 +101,7 @@ fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Sto
     };
     let a = match format {
         Made::HuggingFace => "a Hugging Face model",
+        Made::DeepSpeedChat => "a model of DeepSpeed-Chat's",
         _ => "a universal checkpoint",
     };
     Err(refuse(

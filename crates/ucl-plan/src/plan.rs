@@ -15,7 +15,6 @@ use crate::work::{Check, Move, MoveRole, Product, TargetFile, TargetTensor, Work
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use ucl_formats::Format;
 use ucl_formats::inventory::Role;
 use ucl_formats::target::{Part, Wanted};
 use ucl_ir::Diagnostic;
@@ -114,7 +113,7 @@ impl<'a> Plan<'a> {
         castable(&bound, &target)?;
         let merging = merge.map(|merge| Merging::of(&bound, merge)).transpose()?;
         if merging.is_none()
-            && target.format == Format::HuggingFace
+            && target.format.is_of_transformers()
             && let Some(refused) = unmergeable(&bound)
         {
             return Err(vec![refused]);
@@ -258,7 +257,7 @@ impl<'a> Plan<'a> {
                 self.laid.parts.push(std::sync::Arc::new([part]));
                 self.from.push(one.from.clone());
             }
-            self.laid.file(file.path, file.len, vec![(0, file.header)], None);
+            self.laid.file(file.path, file.len, file.fixed, file.seal);
         }
         Ok(())
     }
@@ -269,11 +268,13 @@ impl<'a> Plan<'a> {
         let dtype = match (self.target.dtype, self.target.format) {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,
-            (None, Format::HuggingFace) => own.filter(|own| own.is_float()).unwrap_or(stored),
+            (None, format) if format.is_of_transformers() => {
+                own.filter(|own| own.is_float()).unwrap_or(stored)
+            }
             (None, _) => stored,
         };
         // Masters that are rounded are masters no more, and some formats know none.
-        let rounded = dtype != stored || self.target.format == Format::HuggingFace;
+        let rounded = dtype != stored || self.target.format.is_of_transformers();
         let state = if state == "fp32" && rounded { "param" } else { state };
         TargetTensor {
             name: item.name.clone(),

@@ -57,6 +57,8 @@ pub(crate) enum Format {
     TorchDist,
     /// PyTorch's distributed checkpoint
     Dcp,
+    /// What the steps of DeepSpeed-Chat load: an actor, a critic or a reward model
+    DeepspeedChat,
     /// DeepSpeed-FastGen, per rank, serialised
     Fastgen,
 }

@@ -2,6 +2,7 @@
 
 use super::Seal;
 use crate::inventory::{Group, Inventory, Mesh, Problem, Role};
+use crate::safetensors::Unwritable;
 use crate::torch::{EmitError, LayoutError};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -217,6 +218,9 @@ pub enum WriteError {
     /// The zip.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A safetensors file.
+    #[error(transparent)]
+    Safetensors(#[from] Unwritable),
     /// What goes along cannot be read.
     #[error("{0}")]
     Carried(Problem),
