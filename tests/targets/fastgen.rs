@@ -356,10 +356,13 @@ fn experts_are_stacked_and_transposed() {
     each(&sizes, "MixtralPolicy", &[whole, shares]);
 }
 
+/// A fixture, its policy, flags, the type of the weights, layers, rows of the feed-forward part.
+type Real = (&'static str, &'static str, &'static [&'static str], &'static str, usize, usize);
+
 /// What transformers wrote, on one rank: its feed-forward parts are no runs of 32.
 #[test]
 fn real_models() {
-    let cases: [(&str, &str, &[&str], &str, usize, usize); 6] = [
+    let cases: [Real; 6] = [
         ("hf-llama-bf16-sharded", "Llama2Policy", &[], "torch.bfloat16", 3, 53),
         ("hf-llama-fp32", "Llama2Policy", &["--dtype", "fp16"], "torch.float16", 3, 53),
         ("hf-llamatied-fp32", "Llama2Policy", &["--dtype", "bf16"], "torch.bfloat16", 3, 53),

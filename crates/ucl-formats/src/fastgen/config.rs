@@ -10,15 +10,23 @@ use crate::torch::{Made, Node, Object, emit};
 use serde_json::{Map, Value};
 use ucl_tensor::DType;
 
+const FILE: &str = "ds_model_config.pkl";
+
 /// The config that it is made of.
 pub(super) const NAME: &str = "config.json";
 
-/// The file.
-pub(super) fn file(run: &Run<'_>, dtype: DType) -> Result<RunFile, WriteError> {
+/// The file, and what it says otherwise than the source's config, a sentence each.
+pub(super) fn file(run: &Run<'_>, dtype: DType) -> Result<(RunFile, Vec<String>), WriteError> {
     let config = run.source.documents.get("config").ok_or_else(|| missing("there is none"))?;
     let model_type = config.get("model_type").and_then(Value::as_str);
     let model_type = model_type.ok_or_else(|| missing("it says no `model_type`"))?;
     let values = values(config, dtype)?;
+    let changed = values.iter().filter_map(|(key, value)| match config.get(key) {
+        Some(was) if was == value => None,
+        Some(was) => Some(format!("{FILE}: `{key}` is {value}, in {NAME} it is {was}")),
+        None => Some(format!("{FILE}: `{key}` is {value}, {NAME} does not say it")),
+    });
+    let changed = changed.collect();
     let mut draft = Draft::default();
     let values = draft.json(&Value::Object(values));
     let pickle = &mut draft.pickle;
@@ -30,7 +38,7 @@ pub(super) fn file(run: &Run<'_>, dtype: DType) -> Result<RunFile, WriteError> {
     let made = Object::new(maker, arguments, Made::Call);
     let root = pickle.push(Node::Object(Box::new(made)));
     pickle.set_root(root);
-    Ok(RunFile::text("ds_model_config.pkl", emit(&draft.pickle)?))
+    Ok((RunFile::text(FILE, emit(&draft.pickle)?), changed))
 }
 
 /// What the object is made of: FastGen computes in the type that the config says, and adds the length

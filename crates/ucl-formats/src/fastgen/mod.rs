@@ -36,11 +36,13 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
         files.push(bytes);
         files.push(metadata);
     }
-    files.push(config::file(run, dtype)?);
+    let (config, changed) = config::file(run, dtype)?;
+    files.push(config);
     let ranks = run.ranks.len();
-    let notes = vec![format!(
+    let mut notes = vec![format!(
         "An engine of `tp_size` {ranks} loads it, and no other. As FastGen's own, the files put each rank on its GPU: without GPUs, `torch.load` needs a `map_location`."
     )];
+    notes.extend(changed);
     Ok(RunLayout { files, along: vec![config::NAME.to_owned()], notes, ..RunLayout::default() })
 }
 
