@@ -61,9 +61,12 @@ random.CudaRNGStatesTracker.fork = lambda *_, **__: contextlib.nullcontext()
 
 LENGTH = 16
 METADATA = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
+RESHARDABLE = {
+    **METADATA, "distrib_optim_sharding_type": "fully_reshardable", "distrib_optim_fully_reshardable_mem_efficient": False
+}
 
 
-def build(said, ranks, dtype):
+def build(said, ranks, dtype, distributed):
     config = TransformerConfig(
         num_layers=said.num_layers,
         hidden_size=said.hidden_size,
@@ -100,11 +103,13 @@ def build(said, ranks, dtype):
         rotary_base=getattr(said, "rotary_base", 10000),
         share_embeddings_and_output_weights=not said.untie_embeddings_and_output_weights,
     ).to(dtype)
-    data_parallel = DistributedDataParallel(config, DistributedDataParallelConfig(), model)
+    data_parallel = DistributedDataParallel(
+        config, DistributedDataParallelConfig(use_distributed_optimizer=distributed), model
+    )
     optimizer = get_megatron_optimizer(
         OptimizerConfig(
             optimizer="adam", lr=0.01, min_lr=0.0001, weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.95, clip_grad=1.0,
-            bf16=dtype == torch.bfloat16, params_dtype=dtype,
+            bf16=dtype == torch.bfloat16, params_dtype=dtype, use_distributed_optimizer=distributed,
         ),
         [data_parallel],
     )
@@ -119,15 +124,49 @@ def load_torch(state, model, optimizer):
 
 def load_sharded(folder, args, model, optimizer):
     """`strict` takes no entry too few and none too many."""
-    whole = model.sharded_state_dict(metadata=METADATA)
-    wanted = {"model": whole, "optimizer": optimizer.sharded_state_dict(whole, is_loading=True, metadata=METADATA)}
+    metadata = {**dist_checkpointing.load_content_metadata(str(folder)), "dp_cp_group": data_ranks()}
+    whole = model.sharded_state_dict(metadata=metadata)
+    if args.save:
+        state = dist_checkpointing.load({"model": whole}, str(folder), strict=StrictHandling.ASSUME_OK_UNEXPECTED)
+        model.load_state_dict(state["model"], strict=True)
+        optimizer.reload_model_params()
+        return
+    wanted = {"model": whole, "optimizer": optimizer.sharded_state_dict(whole, is_loading=True, metadata=metadata)}
     if args.strict:
-        ranks, rank = parallel_state.get_tensor_model_parallel_world_size(), torch.distributed.get_rank()
-        wanted["rng_state"] = ShardedObject("rng_state", [], (1, ranks), (0, rank))
+        wanted["rng_state"] = random_states([])
     strict = StrictHandling.RAISE_ALL if args.strict else StrictHandling.ASSUME_OK_UNEXPECTED
     state = dist_checkpointing.load(wanted, str(folder), strict=strict)
     model.load_state_dict(state["model"], strict=True)
     optimizer.load_state_dict(state["optimizer"])
+
+
+def data_ranks():
+    return parallel_state.get_data_parallel_group(with_context_parallel=True)
+
+
+def random_states(states):
+    ranks, rank = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_rank()
+    return ShardedObject("rng_state", states, (1, ranks), (0, rank), replica_id=data_ranks().rank())
+
+
+def save_sharded(folder, step, said, model, optimizer):
+    """As Megatron-LM's `save_checkpoint` does, with the distributed optimizer or without."""
+    distributed = said.use_distributed_optimizer
+    metadata = {**(RESHARDABLE if distributed else METADATA), "dp_cp_group": data_ranks()}
+    whole = model.sharded_state_dict(metadata=metadata)
+    said.pipeline_model_parallel_size = said.transformer_pipeline_model_parallel_size = 1
+    said.tensor_model_parallel_size = parallel_state.get_tensor_model_parallel_world_size()
+    said.data_parallel_size, said.world_size = data_ranks().size(), torch.distributed.get_world_size()
+    states = {
+        "args": said, "checkpoint_version": 3.0, "iteration": step, "model": whole,
+        "optimizer": optimizer.sharded_state_dict(whole, metadata=metadata),
+        "rng_state": random_states([{"torch_rng_state": torch.get_rng_state()}]),
+    }
+    of_step = folder / f"iter_{step:07}"
+    of_step.mkdir(parents=True, exist_ok=True)
+    torch.distributed.barrier()
+    dist_checkpointing.save(states, str(of_step), ("torch_dist", 1), content_metadata=metadata)
+    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
 
 
 def train(model, optimizer, steps):
@@ -152,10 +191,15 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--tp", type=int, help="tensor ranks, all if not said; the others share the data")
+    parser.add_argument("--optimizer", choices=["plain", "distributed"], default="plain")
+    parser.add_argument("--vocabulary", type=int, help="so many rows and no padding")
+    parser.add_argument("--save", type=pathlib.Path, help="begin at the weights, and save here after two more steps")
     parser.add_argument("--logits", action="store_true", help="write the logits of a fixed input and do not train")
     args = parser.parse_args()
     torch.distributed.init_process_group("gloo")
-    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    rank = torch.distributed.get_rank()
+    ranks = args.tp or torch.distributed.get_world_size()
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=ranks)
 
     latest = (args.load / "latest_checkpointed_iteration.txt").read_text().strip()
@@ -164,16 +208,22 @@ def main():
     file = folder / "common.pt" if sharded else folder / f"mp_rank_{rank:02}" / "model_optim_rng.pt"
     state = torch.load(file, weights_only=False)
     said = state["args"]
+    if args.vocabulary:
+        said.vocab_size = args.vocabulary - 1
     # The real run of another mesh says another padding.
     unit = said.make_vocab_size_divisible_by * ranks
     vocabulary = getattr(said, "vocab_size", None)
     if getattr(said, "tokenizer_type", None) == "NullTokenizer":
         said.padded_vocab_size = -(-(vocabulary + 1) // unit) * unit
-    model, data_parallel, optimizer = build(said, ranks, said.params_dtype)
+    model, data_parallel, optimizer = build(said, ranks, said.params_dtype, args.optimizer == "distributed")
     if sharded:
         load_sharded(folder, args, model, optimizer)
     else:
         load_torch(state, model, optimizer)
+    if args.save:
+        said.use_distributed_optimizer = args.optimizer == "distributed"
+        list(train(data_parallel, optimizer, 2))
+        save_sharded(args.save, 2, said, model, optimizer)
     if args.logits:
         tokens = torch.arange(LENGTH)[None] * 5 % 97
         position = torch.arange(LENGTH)[None]

@@ -253,6 +253,8 @@ struct Places {
     groups: Vec<Group>,
     /// By stored name: group and place.
     known: HashMap<String, (usize, usize)>,
+    /// Whether places say nothing.
+    unordered: bool,
     /// By stored name: its step, where that is not its group's.
     steps: HashMap<String, serde_json::Value>,
     /// What a person should know of it.
@@ -264,12 +266,13 @@ impl Places {
         let mut places = Places {
             groups: Vec::new(),
             known: HashMap::new(),
+            unordered: false,
             steps: HashMap::new(),
             notes: Vec::new(),
         };
-        for (number, group) in
-            plan.bound.inventory.optimizer.iter().flat_map(|o| &o.groups).enumerate()
-        {
+        let optimizer = plan.bound.inventory.optimizer.as_ref();
+        places.unordered = optimizer.is_some_and(|optimizer| optimizer.unordered);
+        for (number, group) in optimizer.iter().flat_map(|o| &o.groups).enumerate() {
             for (place, name) in group.params.iter().enumerate() {
                 places.known.entry(name.clone()).or_insert((number, place));
             }
@@ -302,6 +305,7 @@ impl Places {
             owns.iter().filter_map(|own| self.known.get(&own.name).copied()).collect();
         let groups: BTreeSet<usize> = named.iter().map(|(group, _)| *group).collect();
         match (groups.len(), named.iter().min()) {
+            (1, Some((group, _))) if self.unordered => Ok(Some((*group, number))),
             (1, Some(place)) => Ok(Some(*place)),
             (0, _) => {
                 // Behind all that are named, in the order of the model.

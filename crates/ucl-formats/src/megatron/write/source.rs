@@ -126,9 +126,8 @@ impl Source {
     pub(crate) fn scaler(
         &self,
         draft: &mut Draft,
-        place: &Place,
+        at: At,
     ) -> Result<Option<NodeId>, WriteError> {
-        let at = (place.pp, place.ep, place.tp);
         let Some((_, file)) = self.rank(at).or(self.common.as_ref()) else { return Ok(None) };
         let Some(optimizer) = root(file).get("optimizer") else { return Ok(None) };
         let scaler = first(optimizer).and_then(|one| one.get("grad_scaler"));
