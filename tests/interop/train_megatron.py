@@ -54,10 +54,26 @@ from megatron.core.distributed import DistributedDataParallel, DistributedDataPa
 from megatron.core.models.gpt import GPTModel  # noqa: E402
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec  # noqa: E402
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer  # noqa: E402
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer  # noqa: E402
 from megatron.core.tensor_parallel import random  # noqa: E402
 from megatron.core.transformer import TransformerConfig  # noqa: E402
 
 random.CudaRNGStatesTracker.fork = lambda *_, **__: contextlib.nullcontext()
+
+distributed_states = DistributedOptimizer._set_main_param_and_optimizer_states
+
+
+def without_step(self, param, tensors):
+    """Torch's Adam keeps a step with each parameter, which fused ones do not, and core loads states for these: it
+    would look for the step among the tensors, and has put one that all parameters count up."""
+    group, place = self.model_param_group_index_map[param]
+    states = self.optimizer.state[self.optimizer.param_groups[group]["params"][place]]
+    step = states.pop("step")
+    distributed_states(self, param, tensors)
+    states["step"] = step.clone()
+
+
+DistributedOptimizer._set_main_param_and_optimizer_states = without_step
 
 LENGTH = 16
 METADATA = {"singleton_local_shards": False, "chained_optim_avoid_prefix": True}
@@ -131,8 +147,13 @@ def load_sharded(folder, args, model, optimizer):
         model.load_state_dict(state["model"], strict=True)
         optimizer.reload_model_params()
         return
+    if args.optimizer == "distributed":
+        # Of torch's own Adam, core takes the step from states that there are. All of them are overwritten.
+        for one in optimizer.chained_optimizers:
+            one._init_optimizer_states_with_dummy_values()
     wanted = {"model": whole, "optimizer": optimizer.sharded_state_dict(whole, is_loading=True, metadata=metadata)}
     if args.strict:
+        # Random states are of one mesh.
         wanted["rng_state"] = random_states([])
     strict = StrictHandling.RAISE_ALL if args.strict else StrictHandling.ASSUME_OK_UNEXPECTED
     state = dist_checkpointing.load(wanted, str(folder), strict=strict)

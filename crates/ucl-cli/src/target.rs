@@ -37,7 +37,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => {
             (Made::TorchDist(optimizer(args, source)), torch_dist_view(source), States::All)
-        },
+        }
         Format::Dcp => (Made::Dcp, "stored", States::All),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
     };
