@@ -190,6 +190,16 @@ def save_sharded(folder, step, said, model, optimizer):
     (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
 
 
+def clear_padding(model, optimizer, vocabulary):
+    """Rows that stand for no word become zero, in all that is kept of them."""
+    for module in (model.embedding.word_embeddings, model.output_layer):
+        first = parallel_state.get_tensor_model_parallel_rank() * module.weight.shape[0]
+        main = module.weight.main_param
+        moments = [optimizer.chained_optimizers[0].optimizer.state[main][state] for state in ("exp_avg", "exp_avg_sq")]
+        for one in (module.weight, main, *moments):
+            one.data[max(vocabulary - first, 0) :] = 0
+
+
 def train(model, optimizer, steps):
     generator = torch.Generator().manual_seed(7)
     position = torch.arange(LENGTH)[None].expand(2, LENGTH)
@@ -215,6 +225,7 @@ def main():
     parser.add_argument("--tp", type=int, help="tensor ranks, all if not said; the others share the data")
     parser.add_argument("--optimizer", choices=["plain", "distributed"], default="plain")
     parser.add_argument("--vocabulary", type=int, help="so many rows and no padding")
+    parser.add_argument("--clear-padding", action="store_true", help="of the vocabulary, after loading")
     parser.add_argument("--save", type=pathlib.Path, help="begin at the weights, and save here after two more steps")
     parser.add_argument("--logits", action="store_true", help="write the logits of a fixed input and do not train")
     args = parser.parse_args()
@@ -241,6 +252,8 @@ def main():
         load_sharded(folder, args, model, optimizer)
     else:
         load_torch(state, model, optimizer)
+    if args.clear_padding:
+        clear_padding(model, optimizer, said.vocab_size + 1)
     if args.save:
         said.use_distributed_optimizer = args.optimizer == "distributed"
         list(train(data_parallel, optimizer, 2))

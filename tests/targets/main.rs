@@ -4,6 +4,7 @@
 
 mod dcp;
 mod hf_states;
+mod torch_dist;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -84,3 +84,85 @@ fn assign(groups: &mut [Group], inventory: &Inventory) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::tell;
+    use crate::inventory::{Data, FileId, Inventory, Mesh, Role, Stored};
+    use serde_json::{Value as Json, json};
+    use ucl_tensor::DType;
+
+    fn inventory(args: Json) -> Inventory {
+        let mut inventory = Inventory::default();
+        let tensors: [(&str, &[u64]); 5] = [
+            ("embedding.word_embeddings.weight", &[8, 4]),
+            ("decoder.layers.self_attention.q_layernorm.weight", &[2, 4]),
+            ("decoder.layers.self_attention.linear_qkv.weight", &[2, 4, 4]),
+            ("decoder.layers.mlp.experts.experts.linear_fc2.weight", &[2, 2, 4, 4]),
+            ("decoder.final_layernorm.weight", &[4]),
+        ];
+        for (name, shape) in tensors {
+            inventory.tensors.push(Stored {
+                name: name.to_owned(),
+                state: "exp_avg".to_owned(),
+                dtype: DType::F32,
+                shape: shape.to_vec(),
+                at: Mesh::new(),
+                role: Role::Trained,
+                data: Data::Strided { file: FileId(0), offset: 0, strides: vec![] },
+            });
+        }
+        inventory.documents.insert("args".to_owned(), args.as_object().unwrap().clone());
+        inventory
+    }
+
+    /// The tensors of each group, by their numbers.
+    fn told(optimizer: &Json, args: Json) -> (Vec<Vec<usize>>, Vec<String>) {
+        let mut inventory = inventory(args);
+        tell(optimizer, &mut inventory);
+        let number = |name: &String| inventory.tensors.iter().position(|t| t.name == *name);
+        let groups = &inventory.optimizer.as_ref().unwrap().groups;
+        let members = groups.iter().map(|group| group.params.iter().filter_map(number).collect());
+        (members.collect(), inventory.notes.clone())
+    }
+
+    fn optimizer(groups: Json) -> Json {
+        json!({"optimizer": {"param_groups": groups}})
+    }
+
+    #[test]
+    fn vectors_do_not_decay_whatever_is_stacked_in_front() {
+        let of = optimizer(json!([{"wd_mult": 1.0}, {"wd_mult": 0.0}]));
+        let (members, notes) = told(&of, json!({}));
+        assert_eq!(members, [vec![0, 2, 3], vec![1, 4]]);
+        assert!(notes[0].contains("Megatron's own rule"), "{notes:?}");
+        let decays = json!({"apply_wd_to_qk_layernorm": true});
+        assert_eq!(told(&of, decays).0, [vec![0, 1, 2, 3], vec![4]]);
+    }
+
+    #[test]
+    fn experts_and_learning_rates_of_their_own_are_told_apart() {
+        let dense = json!([
+            {"wd_mult": 1.0, "is_expert_parallel": false, "max_lr": 0.1},
+            {"wd_mult": 0.0, "is_expert_parallel": false, "max_lr": 0.1},
+            {"wd_mult": 1.0, "is_expert_parallel": false, "max_lr": 0.2},
+        ]);
+        let experts = json!([{"wd_mult": 1.0, "is_expert_parallel": true, "max_lr": 0.1}]);
+        let chained = json!({"0": optimizer(dense), "1": optimizer(experts)});
+        let (members, _) = told(&chained, json!({"decoupled_lr": 0.2}));
+        assert_eq!(members, [vec![2], vec![1, 4], vec![0], vec![3]]);
+        // No argument tells what the third group is for.
+        let (members, notes) = told(&chained, json!({}));
+        assert!(members.iter().all(Vec::is_empty), "{members:?}");
+        assert!(notes[0].contains("leaves it open"), "{notes:?}");
+    }
+
+    #[test]
+    fn what_the_rule_does_not_know_is_left_open() {
+        let of =
+            optimizer(json!([{"wd_mult": 1.0, "lr_mult": 1.0}, {"wd_mult": 0.0, "lr_mult": 2.0}]));
+        assert!(told(&of, json!({})).0.iter().all(Vec::is_empty));
+        let one = optimizer(json!([{"wd_mult": 1.0}]));
+        assert_eq!(told(&one, json!({})), (vec![vec![0, 1, 2, 3, 4]], vec![]));
+    }
+}

@@ -1,6 +1,7 @@
 //! What is written of the optimizers beside their tensors: groups, steps, a loss scaler.
 
 use super::write::Optimizer;
+use crate::megatron::is_expert;
 use crate::megatron::write::{Groups, Source, hyper_parameter, is_trained, whole_number};
 use crate::target::{Draft, Run, WriteError};
 use crate::torch::NodeId;
@@ -42,7 +43,10 @@ pub(super) fn possible(run: &Run<'_>, kind: Optimizer) -> Result<(), WriteError>
 }
 
 /// Which run loads the states.
-pub(super) fn note(run: &Run<'_>, kind: Optimizer) -> Option<String> {
+pub(super) fn notes(run: &Run<'_>, groups: &Groups, kind: Optimizer) -> Vec<String> {
+    if !is_trained(run) {
+        return Vec::new();
+    }
     let how = match kind {
         Optimizer::Distributed => {
             "with --use-distributed-optimizer, on Megatron-core 0.15 or newer; `--optimizer plain` is for runs without it"
@@ -51,7 +55,18 @@ pub(super) fn note(run: &Run<'_>, kind: Optimizer) -> Option<String> {
             "without --use-distributed-optimizer; `--optimizer distributed` is for runs with it"
         }
     };
-    is_trained(run).then(|| format!("The optimizer's states are for a run {how}."))
+    let mut notes = vec![format!("The optimizer's states are for a run {how}.")];
+    let trained = run.ranks.iter().flat_map(|rank| &rank.tensors).filter(|held| held.is_trained());
+    let (experts, which) = match groups.optimizers().len() {
+        1 => ("no optimizer of their own", "an `ep` of 1"),
+        _ => ("an optimizer of their own", "an `ep` of more than 1"),
+    };
+    if trained.map(|held| held.name.as_str()).any(is_expert) {
+        notes.push(format!(
+            "Experts are in {experts}, as Megatron has it for {which}; a run with another loads the weights alone."
+        ));
+    }
+    notes
 }
 
 /// The groups, without their parameters; several optimizers are numbered.
