@@ -12,9 +12,10 @@ import torch
 from common import FIXTURES, logits, ucl
 
 TRAIN = pathlib.Path(__file__).with_name("train_megatron.py")
-# Real runs: on 2 tensor ranks and 2 stages; a tied one on 2 stages.
+# Real runs: on 2 tensor ranks and 2 stages; on 2 expert ranks; a tied one on 2 stages.
 SHARDED = FIXTURES / "mlm-llama-tp2-pp2-bf16-torchdist"
 LLAMA = FIXTURES / "mlm-llama-tp2-pp2-bf16-torch"
+MIXTRAL = FIXTURES / "mlm-mixtral-tp1-pp1-ep2-bf16-torch"
 TIED = FIXTURES / "mlm-gpt-tp1-pp2-bf16-torch-tied"
 
 
@@ -80,6 +81,18 @@ class Megatron(unittest.TestCase):
                         self.assertEqual(went_on, found)
                     else:
                         close(self, found, went_on)
+
+    def test_experts_have_an_optimizer_of_their_own(self):
+        at = ["--tp", "1", "--ep", "2"]
+        plain = self.convert(MIXTRAL, "torch-dist", "ep=2", "--optimizer", "plain")
+        distributed = self.convert(MIXTRAL, "torch-dist", "ep=2", "--optimizer", "distributed")
+        found = run(distributed, 2, *at, "--strict", "--optimizer", "distributed")
+        close(self, found, run(plain, 2, *at, "--strict"))
+        saved, flags = self.scratch / "saved", ["--vocabulary", "128", "--optimizer", "distributed"]
+        went_on = run(distributed, 2, *at, *flags, "--save", str(saved))
+        converted = self.convert(saved, "torch-dist", "ep=2,dp=2")
+        ucl("diff", saved, converted)
+        self.assertEqual(run(converted, 2, *at, *flags, "--strict"), went_on)
 
     def test_files_of_ranks_and_sharded_files_resume_alike(self):
         # One numbers the optimizer's states, the other names them.

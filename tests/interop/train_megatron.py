@@ -57,7 +57,10 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer  # n
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer  # noqa: E402
 from megatron.core.tensor_parallel import random  # noqa: E402
 from megatron.core.transformer import TransformerConfig  # noqa: E402
+from megatron.core.transformer.moe import moe_utils  # noqa: E402
 
+# Core 0.16.1 asks for it where Transformer Engine is missing too.
+moe_utils.te_general_gemm = None
 random.CudaRNGStatesTracker.fork = lambda *_, **__: contextlib.nullcontext()
 
 distributed_states = DistributedOptimizer._set_main_param_and_optimizer_states
@@ -83,6 +86,15 @@ RESHARDABLE = {
 
 
 def build(said, ranks, dtype, distributed):
+    experts = getattr(said, "num_experts", None)
+    mixture = {} if not experts else dict(
+        num_moe_experts=experts,
+        moe_ffn_hidden_size=said.moe_ffn_hidden_size,
+        moe_router_topk=said.moe_router_topk,
+        moe_router_load_balancing_type="none",
+        moe_token_dispatcher_type="allgather",
+        expert_model_parallel_size=parallel_state.get_expert_model_parallel_world_size(),
+    )
     config = TransformerConfig(
         num_layers=said.num_layers,
         hidden_size=said.hidden_size,
@@ -109,10 +121,15 @@ def build(said, ranks, dtype, distributed):
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
         apply_rope_fusion=False,
+        **mixture,
     )
+    layer = get_gpt_layer_local_spec(num_experts=experts, normalization=said.normalization)
+    if experts:
+        # Layers of Transformer Engine, which real runs have, keep this name where there are experts.
+        layer.submodules.sharded_state_dict_keys_map.pop("pre_mlp_layernorm.")
     model = GPTModel(
         config,
-        get_gpt_layer_local_spec(normalization=said.normalization),
+        layer,
         vocab_size=said.padded_vocab_size,
         max_sequence_length=getattr(said, "max_position_embeddings", LENGTH),
         position_embedding_type=said.position_embedding_type,
@@ -223,6 +240,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--strict", action="store_true")
     parser.add_argument("--tp", type=int, help="tensor ranks, all if not said; the others share the data")
+    parser.add_argument("--ep", type=int, default=1, help="expert ranks, among those that share the data")
     parser.add_argument("--optimizer", choices=["plain", "distributed"], default="plain")
     parser.add_argument("--vocabulary", type=int, help="so many rows and no padding")
     parser.add_argument("--clear-padding", action="store_true", help="of the vocabulary, after loading")
@@ -232,7 +250,9 @@ def main():
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     ranks = args.tp or torch.distributed.get_world_size()
-    parallel_state.initialize_model_parallel(tensor_model_parallel_size=ranks)
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=ranks, expert_model_parallel_size=args.ep, expert_tensor_parallel_size=ranks
+    )
 
     latest = (args.load / "latest_checkpointed_iteration.txt").read_text().strip()
     folder = args.load / (latest if latest == "release" else f"iter_{int(latest):07}")
