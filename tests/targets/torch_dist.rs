@@ -54,6 +54,25 @@ fn both_forms_hold_what_was_there() {
     }
 }
 
+/// The distributed optimizer has masters of these too, the other has none.
+#[test]
+fn weights_of_32_bits() {
+    for name in ["fsdp2-llama-fp32-w2", "autotp-llama-tp2-dp2-z1-fp32"] {
+        let folder = tempfile::tempdir().unwrap();
+        let [distributed, plain, back] =
+            ["distributed", "plain", "back"].map(|f| folder.path().join(f));
+        let flags: &[&str] = &["--mesh", "tp=1", "--set", "k=2"];
+        convert(&fixture(name), &distributed, &[DISTRIBUTED, flags].concat());
+        assert_eq!(MASTERS.map(|key| lists(&distributed, key)), [true, false], "{name}");
+        equal(&fixture(name), &distributed, &["--set", "k=2"]);
+        convert(&distributed, &plain, PLAIN);
+        assert_eq!(MASTERS.map(|key| lists(&plain, key)), [false, false], "{name}");
+        equal(&fixture(name), &plain, &["--set", "k=2"]);
+        convert(&plain, &back, DISTRIBUTED);
+        equal(&distributed, &back, &[]);
+    }
+}
+
 /// Without a flag: as the run was, which a universal folder remembers; ZeRO shares the optimizer out.
 #[test]
 fn the_optimizer_is_the_sources() {

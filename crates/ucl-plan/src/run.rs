@@ -151,7 +151,9 @@ impl Plan<'_> {
         let dtype = master.filter(|_| trains).or(own).unwrap_or(found);
         let dtype = self.target.dtype.filter(|_| found.is_float()).unwrap_or(dtype);
         weights.masters = master.is_some();
-        weights.own = stored == Some(dtype) && !(trains && master.is_some());
+        // Masters of the weights' own type are the weights, and a format may know no others.
+        let same = master == Some(dtype);
+        weights.own = stored == Some(dtype) && !(trains && master.is_some()) && !same;
         let trained = self.target.states == States::All
             && role == Role::Trained
             && (master.is_some() || !states.is_empty());

@@ -88,7 +88,7 @@ fn assign(groups: &mut [Group], inventory: &Inventory) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::tell;
-    use crate::inventory::{Data, FileId, Inventory, Mesh, Role, Stored};
+    use crate::inventory::{Data, Inventory, Mesh, Role, Stored};
     use serde_json::{Value as Json, json};
     use ucl_tensor::DType;
 
@@ -109,7 +109,7 @@ mod tests {
                 shape: shape.to_vec(),
                 at: Mesh::new(),
                 role: Role::Trained,
-                data: Data::Strided { file: FileId(0), offset: 0, strides: vec![] },
+                data: Data::Strided { file: 0, offset: 0, strides: vec![] },
             });
         }
         inventory.documents.insert("args".to_owned(), args.as_object().unwrap().clone());
