@@ -125,7 +125,6 @@ fn zero_runs_become_models() {
         ("z1-mixtral-bf16-dp2", "hf-mixtral-fp32", "bfloat16"),
         ("z2-llama-bf16-dp2-frozen", "hf-llama-fp32", "bfloat16"),
         ("z3-llama-bf16-dp4-groups2", "hf-llama-fp32", "bfloat16"),
-        ("z3-llama-fp32-dp2", "hf-llama-fp32", "float32"),
         ("z3-phi3-fp32-dp2-frozen", "hf-phi3-fp32", "float32"),
     ];
     for (name, model, dtype) in runs {

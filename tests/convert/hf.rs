@@ -40,7 +40,6 @@ fn runs_of_hugging_face_models_keep_their_names() {
         "z1-mixtral-bf16-dp2",
         "z2-llama-bf16-dp2-frozen",
         "z3-llama-bf16-dp4-groups2",
-        "z3-llama-fp32-dp2",
         "z3-phi3-fp32-dp2-frozen",
     ];
     for name in runs {

@@ -74,7 +74,6 @@ fn zero_2_with_frozen_parameters() {
 
 #[test]
 fn zero_3() {
-    check("z3-llama-fp32-dp2", &[]);
     check("z3-llama-bf16-dp4-groups2", &[]);
     check("ds-z3-adagrad-dp2-fp32", &[]);
     check("ds-z3-gathered-dp2-bf16", &[]);
@@ -132,6 +131,13 @@ fn mixtures_of_experts() {
     check("moe-z2-data-first-dp4-bf16", &[]);
     check("moe-z1-legacy-dp4-indexed", &[]);
     check("autoep-z1-ep2-dp4-indexed", &[]);
+    check("autoep-z3-ep2-dp4-fp32", &[]);
+}
+
+/// What Muon follows of a matrix on a cut is on two ranks; the copies are compared.
+#[test]
+fn muon() {
+    check("ds-z2-muon-dp3-bf16", &[]);
 }
 
 #[test]

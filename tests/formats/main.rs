@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 35] = [
+const WHOLE: [&str; 36] = [
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",
@@ -32,7 +32,7 @@ const WHOLE: [&str; 35] = [
     "ds-z2-adagrad-dp2-fp32",
     "ds-z2-roundrobin-dp3-bf16",
     "z3-llama-bf16-dp4-groups2",
-    "z3-llama-fp32-dp2",
+    "ds-z2-muon-dp3-bf16",
     "z3-phi3-fp32-dp2-frozen",
     "ds-z3-adagrad-dp2-fp32",
     "ds-z3-gathered-dp2-bf16",
@@ -48,6 +48,7 @@ const WHOLE: [&str; 35] = [
     "moe-z1-pp2-ep2-dp2-fp32",
     "moe-z1-tp2-shared-indexed",
     "autoep-z1-ep2-dp4-indexed",
+    "autoep-z3-ep2-dp4-fp32",
     "ds-z0-dp2-bf16",
     "ds-z0-dp2-fp32",
     "ds-z1-elastic-dp2-fp32",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ucl_formats::inventory::Data;
 use ucl_formats::survey;
 
-const LLAMA: &str = "z3-llama-fp32-dp2";
+const ODD: &str = "ds-z3-adamw-dp2-fp32";
 const FROZEN: &str = "z3-phi3-fp32-dp2-frozen";
 
 fn model(run: &Path, rank: u32) -> PathBuf {
@@ -39,7 +39,7 @@ fn missing_ranks() {
 
 #[test]
 fn no_model_file_at_all() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         fs::remove_file(model(run, 0)).unwrap();
         fs::remove_file(model(run, 1)).unwrap();
     }));
@@ -47,7 +47,7 @@ fn no_model_file_at_all() {
 
 #[test]
 fn surplus_ranks() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         fs::copy(model(run, 1), model(run, 2)).unwrap();
         fs::copy(shard(run, 1), shard(run, 3)).unwrap();
     }));
@@ -63,7 +63,7 @@ fn swapped_ranks() {
 
 #[test]
 fn another_number_of_ranks() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         edit(&shard(run, 0), |bytes| set(bytes, "partition_count", 3));
         edit(&model(run, 1), |bytes| set(bytes, "global_steps", 2));
     }));
@@ -71,7 +71,7 @@ fn another_number_of_ranks() {
 
 #[test]
 fn ranks_of_three_where_there_are_two() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         for rank in 0..2 {
             edit(&shard(run, rank), |bytes| set(bytes, "partition_count", 3));
             edit(&model(run, rank), |bytes| set(bytes, "dp_world_size", 3));
@@ -81,14 +81,14 @@ fn ranks_of_three_where_there_are_two() {
 
 #[test]
 fn a_shard_of_another_model() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
-        fs::copy(shard(&of("ds-z3-adamw-dp2-fp32"), 1), shard(run, 1)).unwrap();
+    insta::assert_snapshot!(after(FROZEN, |run| {
+        fs::copy(shard(&of("ds-z3-adagrad-dp2-fp32"), 1), shard(run, 1)).unwrap();
     }));
 }
 
 #[test]
 fn a_shard_with_other_sub_groups() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         fs::copy(shard(&of(FROZEN), 1), shard(run, 1)).unwrap();
     }));
 }
@@ -96,13 +96,13 @@ fn a_shard_with_other_sub_groups() {
 #[test]
 fn a_model_file_of_another_model() {
     insta::assert_snapshot!(after(FROZEN, |run| {
-        fs::copy(model(&of(LLAMA), 1), model(run, 1)).unwrap();
+        fs::copy(model(&of(ODD), 1), model(run, 1)).unwrap();
     }));
 }
 
 #[test]
 fn files_of_two_stages() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         let other = of("z1-llama-fp32-dp2").join("global_step3/mp_rank_00_model_states.pt");
         fs::copy(other, run.join("global_step3/mp_rank_00_model_states.pt")).unwrap();
     }));
@@ -110,7 +110,7 @@ fn files_of_two_stages() {
 
 #[test]
 fn offloaded() {
-    insta::assert_snapshot!(after(LLAMA, |run| {
+    insta::assert_snapshot!(after(ODD, |run| {
         fs::create_dir(run.join("global_step3/offloaded_tensors")).unwrap();
     }));
 }

@@ -35,7 +35,7 @@ fn read(ranks: &Ranks<'_>, rank: usize) -> BTreeMap<(String, String), (Vec<u64>,
 
 #[test]
 fn one_rank_of_everything_is_what_the_training_held() {
-    for name in ["z1-llama-bf16opt-dp2-groups2", "z3-llama-fp32-dp2"] {
+    for name in ["z1-llama-bf16opt-dp2-groups2", "z3-llama-bf16-dp4-groups2"] {
         let checkpoint = open(name);
         let ranks = ranks(&checkpoint, wanted(None, &[], States::All));
         let held = read(&ranks, 0);

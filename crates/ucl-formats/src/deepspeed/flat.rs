@@ -47,6 +47,11 @@ impl Flat {
     pub(super) fn first(&self, rank: u64) -> Option<(usize, u64, u64)> {
         self.held(rank, self.width).next().map(|held| (held.slot, held.at, held.len))
     }
+
+    /// The slots that a rank's part holds anything of, ascending, and their elements.
+    pub(super) fn met(&self, rank: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.held(rank, self.width).map(|held| (held.slot, self.spans[held.slot].1))
+    }
 }
 
 impl Layout for Flat {
@@ -54,11 +59,11 @@ impl Layout for Flat {
         self.spans.len()
     }
 
-    fn total(&self) -> u64 {
-        self.total
+    fn told(&self) -> String {
+        format!("its part of {} elements", self.total)
     }
 
-    fn width(&self) -> u64 {
+    fn width(&self, _: u64) -> u64 {
         self.width
     }
 

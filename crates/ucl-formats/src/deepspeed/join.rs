@@ -2,7 +2,7 @@
 
 use super::Rank;
 use super::layout::{Layout, Part};
-use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Stored};
+use crate::inventory::{Buffer, Data, FileId, Inventory, Mesh, Problem, Role, Run, Stored};
 use crate::ranks::{MIXED, name_of};
 use crate::torch::TensorExtent;
 use std::path::Path;
@@ -73,15 +73,21 @@ impl Join<'_> {
             parts.push(part);
         }
         for ((name, shape), runs) in self.shapes.iter().zip(self.layout.runs(&parts)) {
-            found.push(Stored {
-                name: name.clone(),
-                state: self.state.to_owned(),
-                dtype,
-                shape: shape.clone(),
-                at: self.at.clone(),
-                role: self.role,
-                data: Data::Runs(runs),
-            });
+            for (copy, runs) in copies(runs).into_iter().enumerate() {
+                let mut at = self.at.clone();
+                if copy > 0 {
+                    at.insert("replica".to_owned(), copy as u64);
+                }
+                found.push(Stored {
+                    name: name.clone(),
+                    state: self.state.to_owned(),
+                    dtype,
+                    shape: shape.clone(),
+                    at,
+                    role: self.role,
+                    data: Data::Runs(runs),
+                });
+            }
         }
     }
 
@@ -93,7 +99,7 @@ impl Join<'_> {
         dtype: DType,
     ) -> Result<Option<&'e TensorExtent>, String> {
         let (state, of) = (self.state, &self.of);
-        let (full, stripped) = (self.layout.width(), self.layout.stripped(rank));
+        let (full, stripped) = (self.layout.width(rank), self.layout.stripped(rank));
         let Some(extent) = extent else {
             if stripped == 0 {
                 return Ok(None);
@@ -118,12 +124,12 @@ impl Join<'_> {
             format!(", or {stripped} without its padding")
         };
         Err(format!(
-            "`{state}` of {of} has {} elements, expected {full}{without}: {} {rank} of {} holds its part of \
-             {} elements, by the shapes in {}",
+            "`{state}` of {of} has {} elements, expected {full}{without}: {} {rank} of {} holds {}, by the \
+             shapes in {}",
             extent.numel,
             self.among,
             self.ranks.len(),
-            self.layout.total(),
+            self.layout.told(),
             name_of(self.by)
         ))
     }
@@ -138,6 +144,22 @@ impl Join<'_> {
         }
         label
     }
+}
+
+/// The runs of one parameter, by copy: where a run begins before the last one ended, another rank begins anew.
+fn copies(runs: Vec<Run>) -> Vec<Vec<Run>> {
+    let mut copies = vec![Vec::new()];
+    let mut end = 0;
+    for run in runs {
+        if run.start < end {
+            copies.push(Vec::new());
+        }
+        end = run.start + run.len;
+        if let Some(copy) = copies.last_mut() {
+            copy.push(run);
+        }
+    }
+    copies
 }
 
 /// The elements of a shape; nothing if they are too many.

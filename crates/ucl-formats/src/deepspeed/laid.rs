@@ -34,7 +34,7 @@ pub(super) struct Laid<'a> {
 }
 
 /// A parameter of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Param {
     /// Its name; an expert is numbered over all ranks.
     pub(super) name: String,
@@ -238,25 +238,14 @@ impl Group<'_> {
     ) -> Result<Param, String> {
         let whole = |name| Param { name, shape: shape.to_vec(), rows: None };
         if let Some(stack) = self.model.content.stacked(name) {
-            let rows =
-                stack.of_rank.get(rank as usize).filter(|_| stack.of_rank.len() as u64 == ep);
-            let rows = rows.ok_or_else(|| {
-                format!(
+            if stack.of_rank.len() as u64 != ep {
+                return Err(format!(
                     "`ds_autoep_layers` has {} of experts for `{name}`, the optimizer {ep}",
                     count(stack.of_rank.len() as u64, "rank")
-                )
-            })?;
-            let mut shape = shape.to_vec();
-            match shape.first_mut() {
-                Some(first) if *first == rows.len() as u64 => *first = stack.experts,
-                _ => {
-                    return Err(format!(
-                        "`{name}` has the shape {shape:?}, `ds_autoep_layers` says that a rank has {}",
-                        count(rows.len() as u64, "expert")
-                    ));
-                }
+                ));
             }
-            return Ok(Param { name: name.to_owned(), shape, rows: Some(rows.clone()) });
+            let (shape, rows) = stack.whole(name, shape, rank)?;
+            return Ok(Param { name: name.to_owned(), shape, rows: Some(rows.to_vec()) });
         }
         let Some(expert) = Expert::one(name) else {
             return match ep {

@@ -34,11 +34,11 @@ pub(super) trait Layout {
     /// How many parameters it has.
     fn slots(&self) -> usize;
 
-    /// Elements of all parameters, and of the gaps between them.
-    fn total(&self) -> u64;
+    /// What a rank's part is, for a person.
+    fn told(&self) -> String;
 
-    /// Elements of one rank's part.
-    fn width(&self) -> u64;
+    /// Elements of a rank's part.
+    fn width(&self, rank: u64) -> u64;
 
     /// Elements of a rank's part if the zeros at its end were taken off.
     fn stripped(&self, rank: u64) -> u64;
@@ -46,7 +46,8 @@ pub(super) trait Layout {
     /// What the first `len` elements of a rank's part hold, ascending.
     fn held(&self, rank: u64, len: u64) -> Box<dyn Iterator<Item = Held> + '_>;
 
-    /// The runs of each parameter, over all parts in the order of their ranks.
+    /// The runs of each parameter, over all parts in the order of their ranks; where several ranks hold
+    /// the same elements, the runs of one copy follow those of another.
     fn runs(&self, parts: &[Part]) -> Vec<Vec<Run>> {
         let mut runs = vec![Vec::new(); self.slots()];
         for (rank, part) in parts.iter().enumerate() {

@@ -94,7 +94,6 @@ pub fn survey(root: &Path) -> Survey {
         |file, problems| Whole::read(file, file.value.root().get("optimizer")?, problems),
     );
     of_experts.retain(|(file, _)| file.mp < degrees.pp * degrees.tp);
-    let momentum = muon::without_momentum(&mut shards);
     let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
@@ -104,7 +103,6 @@ pub fn survey(root: &Path) -> Survey {
         let help = "Copy every rank's files into one folder, or convert with `--states weights`.";
         inventory.unread.push(Problem::new(root, message).help(help));
     }
-    inventory.unread.extend(momentum);
     if partitioned {
         stage3::collect(&step, degrees, &mut inventory, &mut problems);
         let params = |buffer| stage3::params(&step, buffer);

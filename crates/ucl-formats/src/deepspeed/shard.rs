@@ -28,8 +28,9 @@ pub(super) struct Shard {
     /// Per group, the first entry of `param_slice_mappings`: a parameter, the first element in this
     /// part, how many. Only good to tell whose part it is; see the module above.
     pub(super) firsts: Vec<Option<(String, u64, u64)>>,
-    /// Whether ZeRO-3 cut some parameters over fewer ranks than others (`ds_zero_partition_groups`).
-    pub(super) uneven: bool,
+    /// Per sub-group of ZeRO-3 with AutoEP, the ranks that share it, in the order of their parts
+    /// (`ds_zero_partition_groups`).
+    pub(super) shared: Vec<Vec<u64>>,
     /// Whether states are lists without padding, made with `elastic_checkpoint`.
     pub(super) elastic: bool,
     /// The scale of a dynamic loss scaler.
@@ -83,7 +84,9 @@ impl Shard {
         shard.loss_scale = scale.filter(|_| dynamic);
         if shard.stage == Some(3) || state.get("fp32_flat_groups").is_some() {
             shard.stage = Some(3);
-            shard.uneven = state.get("ds_zero_partition_groups").is_some_and(|v| !v.is_none());
+            let shared = state.get("ds_zero_partition_groups").and_then(Value::items);
+            let ranks = |group: Value<'_>| integers(group.get("partition_ranks"));
+            shard.shared = shared.into_iter().flatten().map(ranks).collect();
             shard.masters(file, state, "fp32_flat_groups", problems);
             let key = "optimizer_state_dict";
             shard.states(file, state, key, problems);

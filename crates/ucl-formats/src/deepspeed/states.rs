@@ -3,9 +3,10 @@
 use super::Rank;
 use super::flat::{Flat, Slot};
 use super::join::{Join, RankPart};
-use super::laid::Laid;
+use super::laid::{Laid, Param};
 use super::layout::Layout;
 use super::model::{ModelFile, Shapes};
+use super::muon::{MOMENTUM, Momentum};
 use super::shard::Shard;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Run, Stored};
 use crate::ranks::{MIXED, Opened};
@@ -79,6 +80,8 @@ pub(super) fn row<'a>(
 /// The parts that the data ranks of one `mp` rank have of a flat buffer.
 pub(super) struct FlatBuffer<'a> {
     pub(super) layout: &'a dyn Layout,
+    /// A state that lies otherwise, or that can't be read.
+    pub(super) other: Option<(&'static str, Option<&'a dyn Layout>)>,
     pub(super) index: usize,
     /// `group`, or `sub-group` under ZeRO-3.
     pub(super) word: &'static str,
@@ -109,8 +112,12 @@ impl<'a> FlatBuffer<'a> {
                 let extent = part.and_then(|part| part.flat.get(state));
                 Some(RankPart { file: shard.file, path: &shard.path, rank: *rank, extent })
             };
+            let other = self.other.filter(|(other, _)| other == state);
+            let Some(layout) = other.map_or(Some(self.layout), |(_, layout)| layout) else {
+                continue;
+            };
             let join = Join {
-                layout: self.layout,
+                layout,
                 shapes: self.shapes,
                 state,
                 role: Role::Trained,
@@ -239,8 +246,18 @@ impl Group<'_> {
         let laid = self.laid;
         let params = laid.params.iter().map(|param| (param.name.clone(), param.shape.clone()));
         let shapes: Shapes = params.collect();
+        let momentum = Momentum::of(flat, laid.index, &self.row, &laid.model.content);
+        let other: Option<(_, Option<&dyn Layout>)> = match &momentum {
+            Momentum::Cut => None,
+            Momentum::Whole(matrices) => Some((MOMENTUM, Some(matrices))),
+            Momentum::Lost(problem) => {
+                inventory.unread.push(problem.clone());
+                Some((MOMENTUM, None))
+            }
+        };
         let buffer = FlatBuffer {
             layout: flat,
+            other,
             index: laid.index,
             word: "group",
             shapes: &shapes,
@@ -252,23 +269,31 @@ impl Group<'_> {
         };
         let mut own: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
         buffer.states(states, &mut own, inventory, problems);
-        for (found, own) in found.iter_mut().zip(own) {
-            for (param, mut stored) in laid.params.iter().zip(own) {
-                let (Some(rows), Data::Runs(runs)) = (&param.rows, &mut stored.data) else {
-                    found.push(stored);
-                    continue;
-                };
-                let size = stored.dtype.size_bytes();
-                let runs = of_rows(std::mem::take(runs), rows, param.numel().unwrap_or(0), size);
-                let whole =
-                    found.iter_mut().find(|held| held.name == param.name && held.at == laid.at);
-                match whole.map(|held| &mut held.data) {
-                    Some(Data::Runs(held)) => {
-                        held.extend(runs);
-                        held.sort_by_key(|run| run.start);
-                    }
-                    _ => found.push(Stored { data: Data::Runs(runs), ..stored }),
+        gathered(&laid.params, own, found);
+    }
+}
+
+/// Puts the states of a buffer to the others; what a rank has of a stack goes to the rows of the whole one.
+pub(super) fn gathered(params: &[Param], own: Vec<Vec<Stored>>, found: &mut [Vec<Stored>]) {
+    let params: HashMap<&str, &Param> =
+        params.iter().map(|param| (param.name.as_str(), param)).collect();
+    for (found, own) in found.iter_mut().zip(own) {
+        for mut stored in own {
+            let param = params.get(stored.name.as_str());
+            let rows = param.and_then(|param| Some((param.rows.as_ref()?, param.numel()?)));
+            let (Some((rows, numel)), Data::Runs(runs)) = (rows, &mut stored.data) else {
+                found.push(stored);
+                continue;
+            };
+            let size = stored.dtype.size_bytes();
+            let runs = of_rows(std::mem::take(runs), rows, numel, size);
+            let same = |held: &&mut Stored| held.name == stored.name && held.at == stored.at;
+            match found.iter_mut().find(same).map(|held| &mut held.data) {
+                Some(Data::Runs(held)) => {
+                    held.extend(runs);
+                    held.sort_by_key(|run| run.start);
                 }
+                _ => found.push(Stored { data: Data::Runs(runs), ..stored }),
             }
         }
     }

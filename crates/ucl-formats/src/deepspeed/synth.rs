@@ -16,7 +16,7 @@ pub(super) struct Synth {
     pub(super) wrapper: &'static str,
     /// The states' list of an elastic checkpoint.
     pub(super) elastic: bool,
-    /// Whether Muon trains it: its state and its groups say so.
+    /// Whether Muon trains it: its groups say so, and its state is of whole parameters.
     pub(super) muon: bool,
     /// What follows the `mp` rank in a shard's name.
     pub(super) suffix: &'static str,
@@ -134,7 +134,7 @@ impl Synth {
         let (mut index, mut masters, mut states, mut counts) =
             (0, Vec::new(), Vec::new(), Vec::new());
         for group in &self.groups {
-            let mut flat = Vec::new();
+            let (mut flat, first) = (Vec::new(), index);
             for (_, len) in group {
                 flat.extend(Synth::values(index, *len));
                 index += 1;
@@ -146,7 +146,17 @@ impl Synth {
             let padded = &flat[start..start + width];
             let stripped = &flat[start.min(total)..(start + width).min(total)];
             masters.push(draft.tensor(stripped));
-            let state = draft.tensor(if self.elastic { stripped } else { padded });
+            let state = match (self.muon, self.elastic) {
+                (false, false) => padded.to_vec(),
+                (false, true) => stripped.to_vec(),
+                (true, elastic) => {
+                    let mut whole = met(group, first, start as u64, width as u64);
+                    let padding = if elastic { padded.len() - stripped.len() } else { 0 };
+                    whole.truncate(whole.len() - padding);
+                    whole
+                }
+            };
+            let state = draft.tensor(&state);
             let name = if self.muon { "momentum_buffer" } else { "exp_avg" };
             states.push(draft.dict(vec![(name, state)]));
             counts.push(draft.pickle.int(self.ranks as i64));
@@ -168,13 +178,28 @@ impl Synth {
             let groups = draft.pickle.list(groups);
             draft.dict(vec![("state", states), ("param_groups", groups)])
         };
-        let pairs = vec![
+        let mut pairs = vec![
             ("base_optimizer_state", base),
             ("single_partition_of_fp32_groups", draft.pickle.list(masters)),
             ("partition_count", draft.pickle.list(counts)),
         ];
+        if self.muon {
+            pairs.push(("zero_stage", draft.pickle.int(1)));
+        }
         let state = draft.dict(pairs);
         let root = draft.dict(vec![("optimizer_state_dict", state)]);
         draft.write(root, path);
     }
+}
+
+/// The values of every parameter of a group, whole, that a part of it has anything of.
+fn met(group: &[(&str, u64)], first: usize, start: u64, width: u64) -> Vec<f32> {
+    let (mut end, mut values) = (0, Vec::new());
+    for (index, (_, len)) in group.iter().enumerate() {
+        end += len;
+        if end > start && end - len < start + width {
+            values.extend(Synth::values(first + index, *len));
+        }
+    }
+    values
 }

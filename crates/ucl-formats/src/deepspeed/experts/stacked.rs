@@ -7,6 +7,7 @@
 use super::Expert;
 use crate::inventory::{Data, FileId, Mesh, Problem, Role, Run, Stored};
 use crate::named::Weight;
+use crate::ranks::count;
 use crate::torch::Value;
 use indexmap::IndexMap;
 use std::collections::BTreeSet;
@@ -24,6 +25,35 @@ pub(in crate::deepspeed) struct Stacked {
     pub(in crate::deepspeed) experts: u64,
     /// The experts of each expert rank, in the order of their rows.
     pub(in crate::deepspeed) of_rank: Vec<Vec<u64>>,
+    /// The expert rank that saved the file.
+    pub(in crate::deepspeed) here: Option<u64>,
+}
+
+impl Stacked {
+    /// The shape of a stack over all ranks, and the rows of it that an expert rank has, by its own shape.
+    pub(in crate::deepspeed) fn whole(
+        &self,
+        name: &str,
+        own: &[u64],
+        rank: u64,
+    ) -> Result<(Vec<u64>, &[u64]), String> {
+        let rows = usize::try_from(rank).ok().and_then(|rank| self.of_rank.get(rank));
+        let Some(rows) = rows else {
+            let ranks = self.of_rank.len();
+            return Err(format!(
+                "`ds_autoep_layers` shares `{name}` out among {ranks} ranks, rank {rank} is not among them"
+            ));
+        };
+        match own.split_first() {
+            Some((first, row)) if *first == rows.len() as u64 => {
+                Ok(([&[self.experts], row].concat(), rows))
+            }
+            _ => Err(format!(
+                "`{name}` has the shape {own:?}, `ds_autoep_layers` says that a rank has {}",
+                count(rows.len() as u64, "expert")
+            )),
+        }
+    }
 }
 
 /// The mixtures of `ds_autoep_layers`.
@@ -77,7 +107,8 @@ fn stack(layer: Value<'_>) -> Result<Stacked, String> {
             "does not place each of {experts} experts on one of {ranks} ranks (`expert_placement`)"
         ));
     }
-    Ok(Stacked { mixture, experts, of_rank })
+    let here = layer.get("ep_rank").and_then(Value::as_u64);
+    Ok(Stacked { mixture, experts, of_rank, here })
 }
 
 /// Puts the rows of all files of experts together.

@@ -41,11 +41,11 @@ impl Layout for Cut {
         self.slots.len()
     }
 
-    fn total(&self) -> u64 {
-        self.total
+    fn told(&self) -> String {
+        format!("its part of {} elements", self.total)
     }
 
-    fn width(&self) -> u64 {
+    fn width(&self, _: u64) -> u64 {
         self.width
     }
 

@@ -6,6 +6,7 @@
 //! each, which says its type.
 
 mod cut;
+mod experts;
 mod frozen;
 mod same;
 #[cfg(test)]
@@ -14,12 +15,13 @@ mod weights;
 
 use super::Rank;
 use super::mesh::{Degrees, Step};
-use super::model::ModelFile;
+use super::model::{ModelFile, Shapes};
 use super::most_are_missing;
-use super::states::{self, FlatBuffer};
-use crate::inventory::{Inventory, Problem, Stored};
+use super::states::{self, FlatBuffer, Row};
+use crate::inventory::{Inventory, Mesh, Problem, Stored};
 use crate::ranks::Opened;
 use cut::Cut;
+use experts::{Models, Share};
 use indexmap::IndexSet;
 use std::path::Path;
 
@@ -49,10 +51,10 @@ pub(super) fn params(step: &Step<'_>, buffer: usize) -> IndexSet<String> {
 
 /// What this version can't read of ZeRO-3.
 pub(super) fn unsupported(root: &Path, step: &Step<'_>) -> Option<Problem> {
-    let uneven = step.shards.iter().find(|(_, shard)| shard.content.uneven);
-    if let Some((_, shard)) = uneven {
-        let message = "this version can't read ZeRO-3 with AutoEP, where experts are cut over fewer \
-                       ranks than the rest";
+    // Who shares a sub-group is told by the numbers of all ranks, tensor ranks among them.
+    let shared = step.shards.iter().find(|(_, shard)| !shard.content.shared.is_empty());
+    if let Some((_, shard)) = shared.filter(|_| step.shards.iter().any(|((mp, _), _)| *mp > 0)) {
+        let message = "this version can't read ZeRO-3 with AutoEP on tensor-parallel ranks";
         let help = "Save the run with ZeRO stage 2 or lower, where each expert has a file.";
         return Some(Problem::new(&shard.path, message).help(help));
     }
@@ -95,6 +97,7 @@ fn masters(
 ) {
     let states = states::names(step.shards);
     let mut found: Vec<Vec<Stored>> = vec![Vec::new(); states.len()];
+    let mut spread = 0;
     for (mp, model) in first(step) {
         let Some(shapes) = &model.content.shapes else { continue };
         let count = (shapes.len(), "sub-group");
@@ -104,7 +107,17 @@ fn masters(
         }
         let at = degrees.at(mp);
         let ranks: Vec<Rank> = (0..degrees.dp).map(|dp| (mp, dp)).collect();
+        let files = step.models.iter().filter(|((of, _), _)| *of == mp);
+        let files: Models<'_> = files.map(|((_, dp), model)| (*dp, model)).collect();
         for (index, shapes) in shapes.iter().enumerate() {
+            if let Some(shares) = experts::shares(index, &row, &files, problems) {
+                let of = Of { index, mp, model, row: &row, at: &at, states: &states };
+                for share in &shares {
+                    of.store(share, &mut found, inventory, problems);
+                }
+                spread = spread.max(shares.len());
+                continue;
+            }
             let Some(layout) = Cut::new(shapes.iter().map(|(_, shape)| shape), degrees.dp) else {
                 let message = format!("the shapes of sub-group {index} have too many elements");
                 problems.push(Problem::new(&model.path, message));
@@ -112,6 +125,7 @@ fn masters(
             };
             let buffer = FlatBuffer {
                 layout: &layout,
+                other: None,
                 index,
                 word: "sub-group",
                 shapes,
@@ -124,5 +138,58 @@ fn masters(
             buffer.states(&states, &mut found, inventory, problems);
         }
     }
+    if spread > 1 {
+        inventory.notes.push(format!(
+            "Experts are spread over {spread} ranks, each of which stacks its own; here a stack is that of all \
+             ranks."
+        ));
+    }
     inventory.tensors.extend(found.into_iter().flatten());
+}
+
+/// A sub-group that not all ranks share.
+struct Of<'a> {
+    index: usize,
+    mp: u64,
+    model: &'a Opened<ModelFile>,
+    row: &'a Row<'a>,
+    at: &'a Mesh,
+    states: &'a IndexSet<String>,
+}
+
+impl Of<'_> {
+    /// Stores what some ranks have of it.
+    fn store(
+        &self,
+        share: &Share,
+        found: &mut [Vec<Stored>],
+        inventory: &mut Inventory,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(layout) = Cut::new(share.shapes.iter(), share.ranks.len() as u64) else {
+            let message = format!("the shapes of sub-group {} have too many elements", self.index);
+            problems.push(Problem::new(&self.model.path, message));
+            return;
+        };
+        let params = share.params.iter().map(|param| (param.name.clone(), param.shape.clone()));
+        let shapes: Shapes = params.collect();
+        let shard = |rank: &u64| self.row.get(*rank as usize).copied().flatten();
+        let row: Row<'_> = share.ranks.iter().map(shard).collect();
+        let ranks: Vec<Rank> = share.ranks.iter().map(|dp| (self.mp, *dp)).collect();
+        let buffer = FlatBuffer {
+            layout: &layout,
+            other: None,
+            index: self.index,
+            word: "sub-group",
+            shapes: &shapes,
+            row: &row,
+            ranks: &ranks,
+            among: "among the ranks of its experts, rank",
+            at: self.at,
+            model: self.model,
+        };
+        let mut own: Vec<Vec<Stored>> = vec![Vec::new(); self.states.len()];
+        buffer.states(self.states, &mut own, inventory, problems);
+        states::gathered(&share.params, own, found);
+    }
 }

@@ -14,7 +14,11 @@ pub(super) fn shapes(step: &Step<'_>, problems: &mut Vec<Problem>) {
     for ((mp, _), model) in step.models.iter().filter(|((_, dp), _): &&(Rank, _)| *dp > 0) {
         let Some(one) = firsts.get(mp) else { continue };
         let (ours, theirs) = (&one.content, &model.content);
-        let trained = |model: &ModelFile| model.shapes.clone().unwrap_or_default();
+        let trained = |model: &ModelFile| {
+            let mut shapes = model.shapes.clone().unwrap_or_default();
+            shapes.iter_mut().flatten().for_each(|param| of_all_ranks(model, param));
+            shapes
+        };
         let frozen = |model: &ModelFile| vec![model.frozen_shapes.clone()];
         let found = differ("param_shapes", &trained(ours), &trained(theirs))
             .or_else(|| differ("frozen_param_shapes", &frozen(ours), &frozen(theirs)));
@@ -22,6 +26,14 @@ pub(super) fn shapes(step: &Step<'_>, problems: &mut Vec<Problem>) {
             let message = format!("{found} in {}", name_of(&one.path));
             problems.push(Problem::new(&model.path, message).help(MIXED));
         }
+    }
+}
+
+/// A stack of experts is compared as it is over all ranks, as each may have another number of them.
+fn of_all_ranks(model: &ModelFile, (name, shape): &mut (String, Vec<u64>)) {
+    let whole = model.stacked(name).and_then(|stack| stack.whole(name, shape, stack.here?).ok());
+    if let Some((whole, _)) = whole {
+        *shape = whole;
     }
 }
 

@@ -71,17 +71,38 @@ fn stand_ins(
         }
     }
     if let Some(first) = lost.first() {
+        let why = match model.content.autoep.is_empty() {
+            true => "as they were frozen and left out when this was saved",
+            false => "as AutoEP has them under a second name, or they were frozen and left out",
+        };
         inventory.notes.push(format!(
-            "In no file, as they were frozen and left out when this was saved: {} of the module, such as \
-             `{first}`.",
+            "In no file, {why}: {} of the module, such as `{first}`.",
             count(lost.len() as u64, "parameter")
         ));
     }
     let here: HashSet<&str> = model.content.weights.iter().map(|w| w.name.as_str()).collect();
     let shapes = model.content.shapes.iter().flatten().flatten();
-    let absent: Vec<&str> =
-        shapes.map(|(name, _)| name.as_str()).filter(|name| !here.contains(name)).collect();
+    let absent = shapes.map(|(name, _)| name.as_str()).filter(|name| !here.contains(name));
+    // Nothing stands for AutoEP's stacks.
+    let (stacks, absent): (Vec<&str>, Vec<&str>) =
+        absent.partition(|name| model.content.stacked(name).is_some());
+    of_one_type(&stacks, inventory);
     problems.extend(without_weights(&model.path, &absent));
+}
+
+/// Stacks of experts are of the type that all other weights have, if they have one.
+fn of_one_type(stacks: &[&str], inventory: &mut Inventory) {
+    let Some(first) = stacks.first() else { return };
+    let mut types = inventory.own_types.values().copied();
+    let own = types.next().filter(|own| types.all(|other| other == *own));
+    if let Some(own) = own {
+        inventory.own_types.extend(stacks.iter().map(|name| ((*name).to_owned(), own)));
+        return;
+    }
+    inventory.notes.push(format!(
+        "No file says of which type the model's own experts were, such as `{first}`, and its other weights \
+         are of several."
+    ));
 }
 
 /// Every data rank saves its own buffers, and statistics of what a rank saw are its own: the files'

@@ -47,4 +47,18 @@ impl Partition {
         }
         Partition { parts: parts.into(), width, held }
     }
+
+    /// The tensors that it has anything of, each whole, one behind the other: what Muon follows the momentum
+    /// of.
+    pub(super) fn matrices(&self, rank: &Rank) -> Partition {
+        let mut start = 0;
+        let whole = self.parts.iter().map(|part| {
+            let len = rank.tensors[part.tensor].elements();
+            let whole = Part { first: 0, len, start, ..*part };
+            start += len;
+            whole
+        });
+        let parts: Arc<[Part]> = whole.collect();
+        Partition { parts, width: start, held: start }
+    }
 }

@@ -112,7 +112,23 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, lossy: steps(run), ..RunLayout::default() })
+    Ok(RunLayout { files, along, lossy: steps(run), notes: notes(run, zero, &source, &places) })
+}
+
+/// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
+fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
+    let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
+    if !muon || !matches!(zero, Zero::One | Zero::Two) {
+        return Vec::new();
+    }
+    let whole = places.iter().any(|place| optimizer::has_matrices(zero, source, place));
+    let kept = match whole {
+        true => "of whole matrices on each rank, for a run without `offload_optimizer`",
+        false => {
+            "cut over the ranks, for a run with `offload_optimizer` on the CPU, as the source was"
+        }
+    };
+    vec![format!("Muon's `momentum_buffer` is written {kept}.")]
 }
 
 /// The ranks in the order of DeepSpeed's files.

@@ -5,6 +5,7 @@ use super::model::{scalar, staged};
 use super::partitioned::SubGroups;
 use super::source::{Source, copy};
 use super::{Place, Zero, members, size, states, tag};
+use crate::deepspeed::muon::MOMENTUM;
 use crate::inventory::Group;
 use crate::target::{Buffer, Draft, Part, Run, RunFile, WriteError};
 use crate::torch::NodeId;
@@ -22,13 +23,16 @@ pub(super) fn flat(
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let ranks = size(run, "dp");
+    let of_matrices = has_matrices(zero, source, place);
     let (mut masters, mut paddings, mut mappings, mut numbered) = (vec![], vec![], vec![], vec![]);
     for (group, members) in members(place.rank, run.groups.len()).iter().enumerate() {
         let partition = Partition::of((place.at, place.rank), members, dp, ranks);
         let (parts, width) = (&partition.parts, partition.width);
         let flat = Flat { run, place, parts, width };
         let kept = states(place.rank, members);
-        numbered.push((group as i64, flat.states(&mut draft, group, &kept)?));
+        let whole = of_matrices && is_muons(&run.groups[group]);
+        let matrices = whole.then(|| partition.matrices(place.rank));
+        numbered.push((group as i64, flat.states(&mut draft, group, &kept, matrices.as_ref())?));
         // A stage's masters come without their padding, BF16_Optimizer's with it.
         let len = if zero == Zero::Bf16Optimizer { width } else { partition.held };
         masters.push(draft.tensor(flat.buffer("fp32", len))?);
@@ -65,7 +69,7 @@ pub(super) fn partitioned(
         let flat = Flat { run, place, parts: &parts, width };
         let group = groups.iter().position(|of| of.contains(&number)).unwrap_or(0);
         let kept = states(place.rank, members);
-        numbered.push((number as i64, flat.states(&mut draft, group, &kept)?));
+        numbered.push((number as i64, flat.states(&mut draft, group, &kept, None)?));
         masters.push(draft.tensor(flat.buffer("fp32", width))?);
     }
     let state = numbered_dict(&mut draft, numbered);
@@ -97,12 +101,14 @@ impl Flat<'_> {
         Buffer { name, state: state.to_owned(), dtype, shape: vec![len], parts: self.parts.clone() }
     }
 
-    /// The states of a buffer as the optimizer keeps them.
+    /// The states of a buffer as the optimizer keeps them; `matrices` are what Muon's momentum is of, if it
+    /// is of more than the buffer.
     fn states(
         &self,
         draft: &mut Draft,
         group: usize,
         kept: &[String],
+        matrices: Option<&Partition>,
     ) -> Result<NodeId, WriteError> {
         let mut entries = Vec::new();
         let group = &self.run.groups[group];
@@ -110,7 +116,15 @@ impl Flat<'_> {
             entries.push(("step".to_owned(), scalar(draft, step)?));
         }
         for state in kept {
-            entries.push((state.clone(), draft.tensor(self.buffer(state, self.width))?));
+            let buffer = match matrices.filter(|_| state == MOMENTUM) {
+                None => self.buffer(state, self.width),
+                // A rank that meets no matrix has no momentum.
+                Some(matrices) if matrices.width == 0 => continue,
+                Some(Partition { parts, width, .. }) => {
+                    Flat { parts, width: *width, ..*self }.buffer(state, *width)
+                }
+            };
+            entries.push((state.clone(), draft.tensor(buffer)?));
         }
         for (key, value) in &group.hyper {
             if let Some(name) = key.strip_prefix("state.") {
@@ -119,6 +133,16 @@ impl Flat<'_> {
         }
         Ok(draft.dict(entries))
     }
+}
+
+/// Whether Muon trains a group.
+pub(super) fn is_muons(group: &Group) -> bool {
+    group.hyper.get("use_muon") == Some(&Value::Bool(true))
+}
+
+/// Whether a rank keeps Muon's momentum of whole matrices.
+pub(super) fn has_matrices(zero: Zero, source: &Source, place: &Place<'_>) -> bool {
+    matches!(zero, Zero::One | Zero::Two) && !source.offloads(place.mp)
 }
 
 fn numbered_dict(draft: &mut Draft, entries: Vec<(i64, NodeId)>) -> NodeId {

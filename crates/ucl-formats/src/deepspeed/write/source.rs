@@ -1,9 +1,10 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
 use super::{DEEPSPEED, Run, WriteError};
+use crate::deepspeed::muon::offloads;
 use crate::inventory::Carried;
 use crate::target::{Draft, open_carried};
-use crate::torch::{NodeId, TorchFile, Value};
+use crate::torch::{NodeId, TorchFile, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The file of a universal folder that has what optimizers keep beside the states of parameters.
@@ -66,6 +67,15 @@ impl Source {
     /// The optimizer's shard of a rank, or of the first one.
     pub(super) fn shard(&self, mp: u64) -> Option<&TorchFile> {
         self.shards.get(&mp).or(self.shards.values().next()).map(|(_, file)| file)
+    }
+
+    /// Whether the run that is carried on has the optimizer on the CPU.
+    pub(super) fn offloads(&self, mp: u64) -> bool {
+        let zero = self.model(mp).and_then(|file| {
+            let config = file.value.root().get("ds_config")?;
+            json::object(file, config.get("zero_optimization")?)
+        });
+        zero.is_some_and(|zero| offloads(&zero))
     }
 
     /// The names of the files that the ranks take something from.
