@@ -7,6 +7,7 @@ mod dcp;
 mod deepspeed;
 mod fastgen;
 mod hf_states;
+mod torch_dist;
 
 use std::collections::BTreeMap;
 use std::path::Path;

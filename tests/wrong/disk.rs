@@ -98,6 +98,7 @@ fn a_full_disk_leaves_what_was_there() {
     let said = Said::default();
     let bound = bind(&[], &found.inventory, &said, &Naming::Stored).ok().unwrap();
     let target = Target {
+        stages: Vec::new(),
         mesh: Mesh::new(),
         format: Format::Universal,
         naming: Naming::Stored,

@@ -1,11 +1,11 @@
 //! What is to be made, from what was typed.
 
-use crate::args::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
+use crate::args::{Format, OptimizerArg, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
 use ucl_exec::Options;
 use ucl_formats::deepspeed::write::Zero;
 use ucl_formats::inventory::Framework;
-use ucl_formats::{Format as Made, Inventory, megatron_argument};
+use ucl_formats::{Format as Made, Inventory, MegatronOptimizer, megatron_argument};
 use ucl_ir::Mesh;
 use ucl_plan::{HUGGING_FACE_VIEW, Naming, States, Target};
 
@@ -38,7 +38,9 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Hf => (Made::HuggingFace, HUGGING_FACE_VIEW, States::Weights),
         Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
-        Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
+        Format::TorchDist => {
+            (Made::TorchDist(optimizer(args, source)), torch_dist_view(source), States::All)
+        }
         Format::Dcp => (Made::Dcp, "stored", States::All),
         Format::DeepspeedChat => (Made::DeepSpeedChat, HUGGING_FACE_VIEW, States::Weights),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
@@ -135,6 +137,21 @@ fn zero(args: &TargetArgs, source: &Inventory) -> Zero {
     match typed.or_else(own).unwrap_or(Zero::One) {
         Zero::Three { .. } => Zero::Three { sub_group_size },
         zero => zero,
+    }
+}
+
+/// Which of Megatron's optimizers goes on: as it is typed, else as the source says. Most runs have the
+/// distributed one, which has the states of Adam alone.
+fn optimizer(args: &TargetArgs, source: &Inventory) -> MegatronOptimizer {
+    let said = |key: &str| megatron_argument(source, key)?.as_bool();
+    // Megatron-DeepSpeed has ZeRO in its place.
+    let own = || said("use_distributed_optimizer").filter(|_| said("deepspeed") != Some(true));
+    let adam = ["param", "fp32", "exp_avg", "exp_avg_sq"];
+    let is_adam = || source.tensors.iter().all(|tensor| adam.contains(&tensor.state.as_str()));
+    let typed = args.optimizer.map(|which| which == OptimizerArg::Distributed);
+    match typed.or_else(own).unwrap_or_else(is_adam) {
+        true => MegatronOptimizer::Distributed,
+        false => MegatronOptimizer::Plain,
     }
 }
 

@@ -260,6 +260,9 @@ pub struct Optimizer {
     pub name: Option<String>,
     /// Its parameter groups, in order.
     pub groups: Vec<Group>,
+    /// Whether the order of the parameters in their groups is not recorded: it is then the model's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unordered: bool,
 }
 
 /// A parameter group.

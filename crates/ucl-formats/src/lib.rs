@@ -32,6 +32,7 @@ pub mod universal;
 pub mod verify;
 
 pub use apart::{apart, spared};
+pub use dcp::torch_dist::Optimizer as MegatronOptimizer;
 pub use inventory::{Inventory, Problem, Stored, Survey};
 pub use megatron::write::argument as megatron_argument;
 pub use rename::unheld;

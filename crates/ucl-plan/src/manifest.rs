@@ -217,7 +217,11 @@ impl Plan<'_> {
                 params,
             }
         });
-        Optimizer { name: optimizer.name.clone(), groups: groups.collect() }
+        Optimizer {
+            name: optimizer.name.clone(),
+            groups: groups.collect(),
+            unordered: optimizer.unordered,
+        }
     }
 
     /// From stored names to the target's tensors that hold their elements: those of an equation in the

@@ -152,7 +152,9 @@ impl Plan<'_> {
         let dtype = master.filter(|_| trains).or(own).unwrap_or(found);
         let dtype = self.target.dtype.filter(|_| found.is_float()).unwrap_or(dtype);
         weights.masters = master.is_some();
-        weights.own = stored == Some(dtype) && !(trains && master.is_some());
+        // Masters of the weights' own type are the weights, and a format may know no others.
+        let same = master == Some(dtype);
+        weights.own = stored == Some(dtype) && !(trains && master.is_some()) && !same;
         let trained = self.target.states == States::All
             && role == Role::Trained
             && (master.is_some() || !states.is_empty());
@@ -262,6 +264,8 @@ struct Places {
     groups: Vec<Group>,
     /// By stored name: group and place.
     known: HashMap<String, (usize, usize)>,
+    /// Whether places say nothing.
+    unordered: bool,
     /// By stored name: its step, where that is not its group's.
     steps: HashMap<String, serde_json::Value>,
     /// What a person should know of it.
@@ -273,12 +277,13 @@ impl Places {
         let mut places = Places {
             groups: Vec::new(),
             known: HashMap::new(),
+            unordered: false,
             steps: HashMap::new(),
             notes: Vec::new(),
         };
-        for (number, group) in
-            plan.bound.inventory.optimizer.iter().flat_map(|o| &o.groups).enumerate()
-        {
+        let optimizer = plan.bound.inventory.optimizer.as_ref();
+        places.unordered = optimizer.is_some_and(|optimizer| optimizer.unordered);
+        for (number, group) in optimizer.iter().flat_map(|o| &o.groups).enumerate() {
             for (place, name) in group.params.iter().enumerate() {
                 places.known.entry(name.clone()).or_insert((number, place));
             }
@@ -311,6 +316,7 @@ impl Places {
             owns.iter().filter_map(|own| self.known.get(&own.name).copied()).collect();
         let groups: BTreeSet<usize> = named.iter().map(|(group, _)| *group).collect();
         match (groups.len(), named.iter().min()) {
+            (1, Some((group, _))) if self.unordered => Ok(Some((*group, number))),
             (1, Some(place)) => Ok(Some(*place)),
             (0, _) => {
                 // Behind all that are named, in the order of the model.

@@ -9,7 +9,7 @@ mod value;
 pub(crate) use lora::LoraArgs;
 pub(crate) use source::SourceArgs;
 pub(crate) use synth::SynthArgs;
-pub(crate) use target::{Format, RunArgs, StatesArg, TargetArgs, ZeroArg};
+pub(crate) use target::{Format, OptimizerArg, RunArgs, StatesArg, TargetArgs, ZeroArg};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

@@ -31,6 +31,10 @@ pub(crate) struct TargetArgs {
     /// `sub_group_size` of the config that loads a ZeRO-3 run, in elements
     #[arg(long, value_name = "N", default_value_t = Zero::SUB_GROUP_SIZE)]
     pub(crate) sub_group_size: u64,
+    /// The optimizer of a `torch-dist` run: that of `--use-distributed-optimizer`, or the one without
+    /// [default: the source's, else distributed where the states are Adam's]
+    #[arg(long, value_name = "WHICH", value_enum)]
+    pub(crate) optimizer: Option<OptimizerArg>,
     /// The type of the weights (`bf16`, `fp32`); optimizer states keep theirs. A Hugging Face model
     /// has that of the model's own weights if none is said
     #[arg(long, value_parser = value::dtype)]
@@ -81,6 +85,15 @@ pub(crate) enum ZeroArg {
     Three,
     /// The optimizer of bf16 runs with fp32 gradients, which Megatron-DeepSpeed takes
     Bf16Optimizer,
+}
+
+/// Which of Megatron's optimizers goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OptimizerArg {
+    /// Data-parallel ranks share it out
+    Distributed,
+    /// Each of them has all of it
+    Plain,
 }
 
 /// States to write or compare.

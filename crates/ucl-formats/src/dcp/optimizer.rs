@@ -114,7 +114,7 @@ impl Groups {
         for group in &mut groups {
             numbers_of(group, &scalars);
         }
-        (!groups.is_empty()).then_some(Optimizer { name: None, groups })
+        (!groups.is_empty()).then_some(Optimizer { name: None, groups, ..Optimizer::default() })
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn optimizer(
         count => count,
     };
     let groups = (0..count).map(|index| group(params_of, shards, index, problems)).collect();
-    Some(Optimizer { name: Some(name.to_owned()), groups })
+    Some(Optimizer { name: Some(name.to_owned()), groups, ..Optimizer::default() })
 }
 
 fn group(

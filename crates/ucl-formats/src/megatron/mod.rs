@@ -31,6 +31,7 @@ use names::Files;
 use rank::RankFile;
 use std::path::Path;
 
+pub(crate) use order::{Kinds, is_expert, is_flat};
 pub(crate) use story::{settle_vocabulary, unspelled};
 
 /// Reads the headers of all files of a step.

@@ -87,14 +87,14 @@ fn open(shape: &[u64], slots: usize, members: usize, all: usize) -> String {
 }
 
 /// What kind of parameters each group takes.
-pub(super) struct Kinds {
+pub(crate) struct Kinds {
     /// Expert, without weight decay, with a learning rate of its own; `None` where the groups do not
     /// differ in it.
     groups: Vec<[Option<bool>; 3]>,
 }
 
 impl Kinds {
-    pub(super) fn of<'a>(groups: impl Iterator<Item = &'a IndexMap<String, Json>>) -> Kinds {
+    pub(crate) fn of<'a>(groups: impl Iterator<Item = &'a IndexMap<String, Json>>) -> Kinds {
         let mut kinds: Vec<[Option<bool>; 3]> = groups
             .map(|hyper| {
                 let flag = |key: &str| hyper.get(key).and_then(Json::as_bool);
@@ -115,11 +115,15 @@ impl Kinds {
 
     /// The one group that takes a parameter.
     pub(super) fn of_param(&self, param: &Param<'_>) -> Option<usize> {
+        self.of_name(param.name, is_flat(param.name, param.shape))
+    }
+
+    /// The one group that takes a parameter, if its weight decays or not.
+    pub(crate) fn of_name(&self, name: &str, flat: bool) -> Option<usize> {
         let own = [
-            is_expert(param.name),
-            param.shape.len() == 1 || param.name.ends_with(".bias"),
-            param.name.ends_with("word_embeddings.weight")
-                || param.name.ends_with("output_layer.weight"),
+            is_expert(name),
+            flat,
+            name.ends_with("word_embeddings.weight") || name.ends_with("output_layer.weight"),
         ];
         let fits = |kind: &[Option<bool>; 3]| {
             kind.iter().zip(own).all(|(asked, own)| asked.is_none_or(|asked| asked == own))
@@ -131,13 +135,26 @@ impl Kinds {
 }
 
 /// Whether a name is that of an expert's parameter; shared experts are everybody's.
-pub(super) fn is_expert(name: &str) -> bool {
+pub(crate) fn is_expert(name: &str) -> bool {
     name.split('.').any(|part| matches!(part, "experts" | "local_experts"))
+}
+
+/// Whether Megatron lets a parameter's weight decay alone by default: it is a bias, or has one dim in its module.
+/// Sharded saves stack layers, and experts, in front: `decoder.layers.mlp…`, `experts.experts.…`.
+pub(crate) fn is_flat(name: &str, shape: &[u64]) -> bool {
+    let parts: Vec<&str> = name.split('.').collect();
+    let pairs = parts.windows(2);
+    let stacked = pairs.filter(|pair| match pair[0] {
+        "layers" => pair[1].parse::<u64>().is_err(),
+        "experts" => pair[1] == "experts",
+        _ => false,
+    });
+    name.ends_with(".bias") || shape.len() == stacked.count() + 1
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Members, Param, assign};
+    use super::{Members, Param, assign, is_flat};
     use indexmap::IndexMap;
     use serde_json::{Value as Json, json};
 
@@ -176,6 +193,16 @@ mod tests {
             (hyper(json!({"is_expert_parallel": true, "wd_mult": 1.0})), vec![&[4, 4][..]]),
         ];
         assert_eq!(assigned(&PARAMS, &groups), Ok(vec![vec![0, 2], vec![1, 4], vec![3]]));
+    }
+
+    #[test]
+    fn stacked_layers_and_experts_are_no_dims_of_a_parameter() {
+        assert!(is_flat("decoder.final_layernorm.weight", &[8]));
+        assert!(is_flat("decoder.layers.mlp.linear_fc1.layer_norm_weight", &[4, 8]));
+        assert!(!is_flat("decoder.layers.0.mlp.linear_fc1.weight", &[4, 8]));
+        assert!(!is_flat("decoder.layers.mlp.router.weight", &[4, 2, 8]));
+        assert!(is_flat("decoder.layers.mlp.experts.experts.linear_fc1.bias", &[4, 2, 8]));
+        assert!(!is_flat("decoder.layers.mlp.experts.experts.linear_fc2.weight", &[4, 2, 8, 8]));
     }
 
     #[test]

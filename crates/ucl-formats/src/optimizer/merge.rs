@@ -118,7 +118,7 @@ pub(crate) fn merge(
     inventory.tensors.extend(stored);
     inventory.unread.extend(odd.told(path));
     let groups = first.groups.iter().map(|group| told(group, &names, &scalars)).collect();
-    inventory.optimizer = Some(Optimizer { name: None, groups });
+    inventory.optimizer = Some(Optimizer { name: None, groups, ..Optimizer::default() });
 }
 
 /// Says why states are not taken; what the weights become does not depend on them.

@@ -13,6 +13,7 @@ pub use seal::Seal;
 
 pub(crate) use draft::{Draft, open_carried};
 
+use crate::dcp::torch_dist::Optimizer;
 use crate::deepspeed::write::Zero;
 use crate::inventory::Role;
 use crate::safetensors::Layout;
@@ -35,7 +36,7 @@ pub enum Format {
     /// A step of Megatron-LM, a file for each rank.
     Megatron,
     /// A step of Megatron-core's sharded saves.
-    TorchDist,
+    TorchDist(Optimizer),
     /// PyTorch's distributed checkpoint (DCP), as a run of FSDP saves it.
     Dcp,
     /// A folder that the steps of DeepSpeed-Chat load.
@@ -133,7 +134,7 @@ impl Format {
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
             | Format::Megatron
-            | Format::TorchDist
+            | Format::TorchDist(_)
             | Format::Dcp
             | Format::FastGen
             | Format::Slices => Ok(Vec::new()),
@@ -147,7 +148,7 @@ impl Format {
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
             | Format::Megatron
-            | Format::TorchDist
+            | Format::TorchDist(_)
             | Format::Dcp
             | Format::FastGen
             | Format::Slices => true,
@@ -156,7 +157,7 @@ impl Format {
 
     /// Whether its tensors are whole whatever the mesh, which then only says who goes on.
     pub fn is_whole(self) -> bool {
-        !self.is_cut() || matches!(self, Format::TorchDist | Format::Dcp)
+        !self.is_cut() || matches!(self, Format::TorchDist(_) | Format::Dcp)
     }
 
     /// Whether it has one copy of the weights, which are the masters.
@@ -186,7 +187,7 @@ impl Format {
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
             Format::DeepSpeedUniversal => crate::deepspeed::write::lay_out_universal(run),
             Format::Megatron => crate::megatron::write::lay_out(run),
-            Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
+            Format::TorchDist(kind) => crate::dcp::torch_dist::lay_out(run, kind),
             Format::Dcp => crate::dcp::lay_out(run),
             Format::FastGen => crate::fastgen::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
@@ -208,7 +209,7 @@ impl Format {
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
             | Format::Megatron
-            | Format::TorchDist
+            | Format::TorchDist(_)
             | Format::Dcp
             | Format::Slices => None,
         }

@@ -1,12 +1,11 @@
 //! What is not sharded: arguments, iteration, the optimizer's groups, schedulers.
 
 use super::super::folder::Sharded;
-use crate::inventory::{Carried, Group, Inventory, Optimizer, Problem, SourceFile};
+use crate::inventory::{Carried, Inventory, Problem, SourceFile};
 use crate::megatron::{settle_vocabulary, unspelled};
 use crate::named::unreadable;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
-use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 use std::io::Read;
 use std::path::Path;
@@ -88,7 +87,9 @@ impl Common {
             Some(sharding) => format!("Megatron-core torch_dist, {sharding}"),
             None => "Megatron-core torch_dist".to_owned(),
         };
-        inventory.optimizer = optimizer.and_then(|optimizer| groups(&optimizer, inventory));
+        if let Some(optimizer) = optimizer {
+            super::groups::tell(&optimizer, inventory);
+        }
         if self.own_file {
             let path = self.file.path.clone();
             inventory.files.push(SourceFile {
@@ -123,33 +124,4 @@ pub(super) fn arguments(
 
 fn problem<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
-}
-
-/// The groups of all optimizers. Their parameters are numbered, and no number is told a name; a sole
-/// group has all of them.
-fn groups(optimizer: &Json, inventory: &Inventory) -> Option<Optimizer> {
-    let mut groups = Vec::new();
-    let mut of = |one: &Json| {
-        let inner = one.get("optimizer").unwrap_or(one);
-        let step = inner.get("state").and_then(|state| state.get("common_step"));
-        let listed = inner.get("param_groups").and_then(Json::as_array);
-        for group in listed.into_iter().flatten().filter_map(Json::as_object) {
-            let mut hyper: IndexMap<String, Json> =
-                group.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            hyper.shift_remove("params");
-            let own = hyper.shift_remove("step").filter(|step| !step.is_null());
-            let step = step.cloned().or(own);
-            groups.push(Group { hyper, step, ..Group::default() });
-        }
-    };
-    of(optimizer);
-    // Several optimizers are numbered.
-    let numbered = optimizer.as_object().into_iter().flatten();
-    numbered.filter(|(key, _)| key.parse::<u32>().is_ok()).for_each(|(_, one)| of(one));
-    optimizer.as_array().into_iter().flatten().for_each(of);
-    if let [only] = groups.as_mut_slice() {
-        let trained = inventory.tensors.iter().filter(|tensor| tensor.state == "exp_avg");
-        only.params = trained.map(|tensor| tensor.name.clone()).collect();
-    }
-    (!groups.is_empty()).then_some(Optimizer { name: None, groups })
 }

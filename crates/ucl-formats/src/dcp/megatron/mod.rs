@@ -5,7 +5,9 @@
 mod buckets;
 mod common;
 mod fsdp;
+mod groups;
 mod keys;
+mod optimizer;
 mod tiles;
 pub(crate) mod write;
 

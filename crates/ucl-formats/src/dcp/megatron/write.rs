@@ -2,17 +2,18 @@
 //!
 //! `megatron/core/dist_checkpointing`: whole tensors, which ranks of any mesh take their parts from. A
 //! chunk is one matrix or a part of its rows, so that a rank which wants one layer reads no other. The
-//! optimizer's states are those of one that is not distributed (`fp32_param`): they have the shapes of
-//! the weights, and every release reads them.
+//! optimizer's states have the shapes of the weights, in one of two forms: see [`Optimizer`].
 
 use super::common::METADATA_JSON;
+use super::optimizer;
+use super::optimizer::{RESHARDABLE, SHARDING};
 use crate::dcp::write::{Save, rows};
 use crate::megatron::write::{Groups, Kind, LATEST, Source};
-use crate::megatron::write::{fit, folder, hyper_parameter, is_trained, latest, size, stages};
+use crate::megatron::write::{fit, folder, is_trained, latest, size, stages};
 use crate::target::{Draft, Held, Run, RunFile, RunLayout, WriteError};
 use crate::torch::NodeId;
 use indexmap::IndexMap;
-use serde_json::{Value, json};
+use serde_json::json;
 use ucl_tensor::DType;
 
 /// The most bytes of a chunk, where rows can be cut.
@@ -21,11 +22,24 @@ const LARGEST: u64 = 1 << 28;
 /// More files than this are no help to anybody.
 const MOST_FILES: u64 = 1 << 14;
 
+/// Which optimizer goes on. Neither loads what the other saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimizer {
+    /// Every data-parallel rank has all of it: masters are called `fp32_param`, and 32-bit weights have
+    /// none. The states are whatever there are.
+    Plain,
+    /// `--use-distributed-optimizer`: its form `fully_reshardable`, which any mesh loads since core 0.15.
+    /// Masters are called `param`, and all weights have them. The states are those of Adam.
+    Distributed,
+}
+
 /// All files of a run.
 ///
 /// # Errors
-/// A name or type that the format cannot hold; what goes along cannot be read.
-pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
+/// A name or type that the format cannot hold; states that the optimizer does not have; what goes along
+/// cannot be read.
+pub(crate) fn lay_out(run: &Run<'_>, kind: Optimizer) -> Result<RunLayout, WriteError> {
+    optimizer::possible(run, kind)?;
     let writers = run.mesh.iter().filter(|(axis, _)| !["vpp", "etp"].contains(&axis.as_str()));
     let writers: u64 = writers.map(|(_, size)| size.max(&1)).product();
     if writers > MOST_FILES {
@@ -46,10 +60,11 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
             whole(&mut save, run, at, (&held.name, "param"))?;
             layers.add(held);
             for state in held.states.keys().filter(|_| held.is_trained()) {
-                let key = match state.as_str() {
-                    "fp32" if !has_master(held) => continue,
-                    "fp32" => "fp32_param",
-                    state => state,
+                let key = match (state.as_str(), kind) {
+                    ("fp32", Optimizer::Distributed) => "param",
+                    ("fp32", Optimizer::Plain) if !has_master(held) => continue,
+                    ("fp32", Optimizer::Plain) => "fp32_param",
+                    (state, _) => state,
                 };
                 let name = format!("optimizer.state.{key}.{}", held.name);
                 whole(&mut save, run, at, (&name, state))?;
@@ -68,14 +83,15 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     let step = folder(run);
     let mut files = save.finish(&step)?;
-    files.push(common(run, &groups, &source, halves)?);
+    files.push(common(run, &groups, &source, (kind, halves))?);
     let backend = json!({
         "sharded_backend": "torch_dist", "sharded_backend_version": 1,
         "common_backend": "torch", "common_backend_version": 1,
     });
     files.push(RunFile::text(format!("{step}/{METADATA_JSON}"), backend.to_string()));
     files.push(RunFile::text(LATEST, latest(run)));
-    Ok(RunLayout { files, along: source.names(), ..RunLayout::default() })
+    let notes = optimizer::notes(run, &groups, kind);
+    Ok(RunLayout { files, along: source.names(), notes, ..RunLayout::default() })
 }
 
 fn has_master(held: &Held) -> bool {
@@ -168,64 +184,31 @@ fn common(
     run: &Run<'_>,
     groups: &Groups,
     source: &Source,
-    halves: bool,
+    (kind, halves): (Optimizer, bool),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let mut carried = source.shared(&mut draft)?;
-    let args = fit(&mut draft, run, carried.shift_remove("args"), (0, 0, 0), Kind::TorchDist);
+    let args = fit(&mut draft, run, carried.shift_remove("args"), (0, 0, 0), Kind::TorchDist(kind));
     let mut entries: IndexMap<String, NodeId> = IndexMap::new();
     entries.extend(args.map(|args| ("args".to_owned(), args)));
     entries.insert("checkpoint_version".to_owned(), draft.pickle.float(3.0));
     entries.insert("iteration".to_owned(), draft.json(&run.step.unwrap_or(0).into()));
     if is_trained(run) {
-        let optimizer = optimizer(&mut draft, groups, halves)?;
+        let optimizer = optimizer::common(&mut draft, (groups, source), (kind, halves))?;
         entries.insert("optimizer".to_owned(), optimizer);
     }
     entries.extend(carried);
-    let about = json!({"singleton_local_shards": false, "chained_optim_avoid_prefix": true});
+    let mut about = match kind {
+        Optimizer::Plain => json!({}),
+        // By these a run that goes on finds out in which form the states are.
+        Optimizer::Distributed => json!({
+            SHARDING: RESHARDABLE, "distrib_optim_fully_reshardable_mem_efficient": false,
+        }),
+    };
+    about["singleton_local_shards"] = false.into();
+    about["chained_optim_avoid_prefix"] = true.into();
     entries.insert("content_metadata".to_owned(), draft.json(&about));
     let root = draft.dict(entries.into_iter().collect());
     draft.pickle.set_root(root);
     draft.finish(format!("{}/common.pt", folder(run)), "common")
-}
-
-/// The groups, without their parameters; several optimizers are numbered.
-fn optimizer(draft: &mut Draft, groups: &Groups, halves: bool) -> Result<NodeId, WriteError> {
-    let mut made = Vec::new();
-    for of in groups.optimizers() {
-        let mut written = Vec::new();
-        let mut state = Vec::new();
-        for group in of.iter().map(|group| &groups.groups[*group]) {
-            let hyper: Vec<(String, NodeId)> = group
-                .hyper
-                .iter()
-                .map(|(key, value)| (key.clone(), hyper_parameter(draft, value)))
-                .collect();
-            written.push(draft.dict(hyper));
-            if let (Some(step), true) =
-                (group.step.as_ref().and_then(Value::as_f64), state.is_empty())
-            {
-                state.push(("common_step".to_owned(), scalar(draft, step)?));
-            }
-        }
-        let state = draft.dict(state);
-        let written = draft.pickle.list(written);
-        let inner =
-            draft.dict(vec![("state".to_owned(), state), ("param_groups".to_owned(), written)]);
-        made.push(match halves {
-            true => draft.dict(vec![("optimizer".to_owned(), inner)]),
-            false => inner,
-        });
-    }
-    if let [only] = made.as_slice() {
-        return Ok(*only);
-    }
-    let numbered = made.into_iter().enumerate();
-    let numbered = numbered.map(|(at, node)| (draft.pickle.int(at as i64), node)).collect();
-    Ok(draft.pickle.dict(numbered))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "torch keeps the step in 32 bits")]
-fn scalar(draft: &mut Draft, value: f64) -> Result<NodeId, WriteError> {
-    draft.known(DType::F32, &[], (value as f32).to_le_bytes().to_vec())
 }

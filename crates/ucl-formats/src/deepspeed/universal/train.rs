@@ -46,7 +46,7 @@ pub(super) fn optimizer(
         }
         groups.push(group(hyper.clone(), params.into_iter().collect(), entries));
     }
-    Some(Optimizer { name: None, groups })
+    Some(Optimizer { name: None, groups, ..Optimizer::default() })
 }
 
 fn group(hyper: IndexMap<String, Json>, params: Vec<String>, entries: &Entries) -> Group {

@@ -80,7 +80,11 @@ pub(super) fn collect(
         groups.iter().flat_map(|group| &group.params).map(String::as_str).collect();
     inventory.freeze(|name| !trained.contains(name));
     inventory.tensors.extend(found.into_values().flatten());
-    (!sources.is_empty()).then(|| Optimizer { name: Some("without ZeRO".to_owned()), groups })
+    (!sources.is_empty()).then(|| Optimizer {
+        name: Some("without ZeRO".to_owned()),
+        groups,
+        ..Optimizer::default()
+    })
 }
 
 /// The parameters of each group.

@@ -32,7 +32,7 @@ pub(super) fn optimizer(known: &[Known<'_>], problems: &mut Vec<Problem>) -> Opt
     }
     let groups: Vec<Group> = by_kind.into_values().map(|ranks| merged(&ranks, problems)).collect();
     let name = "Megatron-LM's".to_owned();
-    (!groups.is_empty()).then(|| Optimizer { name: Some(name), groups })
+    (!groups.is_empty()).then(|| Optimizer { name: Some(name), groups, ..Optimizer::default() })
 }
 
 fn kind(hyper: &IndexMap<String, Json>) -> Vec<Option<Json>> {

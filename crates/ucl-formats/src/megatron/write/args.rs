@@ -1,6 +1,7 @@
 //! Megatron's arguments: the source's own made to fit, or those that the dims tell.
 
 use super::size;
+use crate::dcp::torch_dist::Optimizer;
 use crate::target::{Draft, Run};
 use crate::torch::NodeId;
 use serde_json::{Map, Value, json};
@@ -11,8 +12,8 @@ use ucl_tensor::DType;
 pub(crate) enum Kind {
     /// `torch`.
     Torch,
-    /// `torch_dist`.
-    TorchDist,
+    /// `torch_dist`, and the optimizer that goes on.
+    TorchDist(Optimizer),
 }
 
 /// The arguments of a rank of a run; nothing where no reader would know what they say.
@@ -90,7 +91,8 @@ fn uneven(run: &Run<'_>) -> Map<String, Value> {
 fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
     let (tp, pp, ep, vpp) = (size(run, "tp"), size(run, "pp"), size(run, "ep"), size(run, "vpp"));
     let dp = data_ranks(run);
-    let dist = kind == Kind::TorchDist;
+    let dist = matches!(kind, Kind::TorchDist(_));
+    let distributed = kind == Kind::TorchDist(Optimizer::Distributed);
     let said = json!({
         "tensor_model_parallel_size": tp,
         "pipeline_model_parallel_size": pp,
@@ -109,7 +111,8 @@ fn mesh(run: &Run<'_>, kind: Kind) -> Map<String, Value> {
         "context_parallel_size": 1,
         "data_parallel_size": dp,
         "world_size": tp * pp * dp,
-        "use_distributed_optimizer": false,
+        "use_distributed_optimizer": distributed,
+        "dist_ckpt_optim_fully_reshardable": distributed,
         "use_dist_ckpt": dist,
         "ckpt_format": if dist { "torch_dist" } else { "torch" },
     });

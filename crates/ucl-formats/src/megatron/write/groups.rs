@@ -5,7 +5,7 @@
 //! their own.
 
 use super::size;
-use crate::megatron::order::is_expert;
+use crate::megatron::order::{is_expert, is_flat};
 use crate::target::{Draft, Held, Run, WriteError};
 use crate::torch::NodeId;
 use indexmap::IndexMap;
@@ -113,7 +113,7 @@ impl Groups {
         let (group, _) = held.place.filter(|_| held.is_trained())?;
         let expert = self.apart && is_expert(&held.name);
         let group = self.same.get(group).copied().unwrap_or(group);
-        Some((expert, !self.theirs && flat(held), group))
+        Some((expert, !self.theirs && is_flat(&held.name, &held.shape), group))
     }
 
     fn make(&self, run: &Run<'_>, (expert, flat, group): Kind) -> Group {
@@ -146,10 +146,6 @@ impl Groups {
         }
         made
     }
-}
-
-fn flat(held: &Held) -> bool {
-    held.shape.len() == 1 || held.name.ends_with(".bias")
 }
 
 /// A hyper-parameter; pairs such as `betas` are tuples.

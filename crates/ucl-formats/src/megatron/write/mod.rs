@@ -14,6 +14,7 @@ use crate::target::{Held, Run, RunFile, RunLayout, WriteError};
 
 pub(crate) use args::{Kind, fit};
 pub(crate) use groups::{Groups, hyper_parameter};
+pub(crate) use optimizer::whole_number;
 pub use source::argument;
 pub(crate) use source::{Source, stages};
 

@@ -120,15 +120,18 @@ fn param_group(
         .collect();
     // Where it is not known which optimizer goes on, both find it.
     if let Some(step) = group.step.as_ref().filter(|_| fused != Some(false)) {
-        let step = step.as_f64().filter(|step| step.fract() == 0.0).map_or(step.clone(), whole);
-        entries.push(("step".to_owned(), draft.json(&step)));
+        entries.push(("step".to_owned(), draft.json(&whole_number(step))));
     }
     let numbers: Vec<Value> = numbers.map(Value::from).collect();
     entries.push(("params".to_owned(), draft.json(&Value::Array(numbers))));
     draft.dict(entries)
 }
 
-/// Fused optimizers count in whole numbers.
+/// A step as fused optimizers count it, in whole numbers.
+pub(crate) fn whole_number(step: &Value) -> Value {
+    step.as_f64().filter(|step| step.fract() == 0.0).map_or(step.clone(), whole)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "it has no fraction, and steps are far below 2^53"

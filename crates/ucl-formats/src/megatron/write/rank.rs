@@ -37,7 +37,7 @@ pub(super) fn file(
         }
     }
     if is_trained(run) {
-        let scaler = source.scaler(&mut draft, place)?;
+        let scaler = source.scaler(&mut draft, (place.pp, place.ep, place.tp))?;
         let fused = source.fused(place);
         let optimizer = optimizer::state_dict(&mut draft, run, place, groups, (scaler, fused))?;
         entries.insert("optimizer".to_owned(), optimizer);

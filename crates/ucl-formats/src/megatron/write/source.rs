@@ -123,12 +123,7 @@ impl Source {
     }
 
     /// A loss scaler.
-    pub(crate) fn scaler(
-        &self,
-        draft: &mut Draft,
-        place: &Place,
-    ) -> Result<Option<NodeId>, WriteError> {
-        let at = (place.pp, place.ep, place.tp);
+    pub(crate) fn scaler(&self, draft: &mut Draft, at: At) -> Result<Option<NodeId>, WriteError> {
         let Some((_, file)) = self.rank(at).or(self.common.as_ref()) else { return Ok(None) };
         let Some(optimizer) = root(file).get("optimizer") else { return Ok(None) };
         let scaler = first(optimizer).and_then(|one| one.get("grad_scaler"));
