@@ -92,7 +92,8 @@ pub(super) fn shares(
 /// A stack of which ranks say that they have what others have, and those ranks.
 fn twice(shares: &[Share]) -> Option<(&str, &[u64])> {
     let mut seen = BTreeSet::new();
-    let stacks = shares.iter().flat_map(|share| share.params.iter().map(move |param| (share, param)));
+    let stacks =
+        shares.iter().flat_map(|share| share.params.iter().map(move |param| (share, param)));
     let mut firsts = stacks.filter_map(|(share, param)| {
         Some((share, param.name.as_str(), *param.rows.as_ref()?.first()?))
     });
