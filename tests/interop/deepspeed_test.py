@@ -78,6 +78,22 @@ class Resumed(unittest.TestCase):
         bf16 = [*ZERO_2, "--dtype", "bf16"]
         self.goes_on((BF16_OPTIMIZER, 2), to("2", 1), bf16, 1)
 
+    def test_tensor_parallel_ranks_go_on(self):
+        # AutoTP cuts a Llama of transformers; heads are known by the spec where the checkpoint does not tell.
+        def to(zero, mesh, *more):
+            return ["--to", "deepspeed", "--zero", zero, "--mesh", mesh, *more]
+
+        def cut(stage, ranks):
+            return ["--stage", stage, "--tensor-parallel", ranks]
+
+        self.goes_on((cut(1, 2), 2), to("1", "tp=2"), cut(1, 2), 2, exactly=True)
+        self.goes_on((cut(1, 2), 2), to("1", "tp=1,dp=2"), cut(1, 1), 2)
+        self.goes_on((cut(1, 2), 2), to("3", "tp=1,dp=2"), cut(3, 1), 2)
+        self.goes_on((cut(1, 2), 4), to("2", "tp=2"), cut(2, 2), 2)
+        self.goes_on((cut(3, 1), 2), to("1", "tp=2,dp=2", "--set", "k=2"), cut(1, 2), 4)
+        universal = ["--to", "deepspeed-universal", "--mesh", "tp=2"]
+        self.goes_on((cut(1, 2), 2), universal, [*cut(1, 2), "--universal"], 2)
+
     def test_universal_folders_load_under_every_stage(self):
         # Neither what is frozen nor buffers come back; nor, under stage 3, the hyper-parameters of other groups.
         plain = ["--plain", "--universal"]

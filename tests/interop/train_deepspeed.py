@@ -40,9 +40,22 @@ class Model(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
+class CutModel(nn.Module):
+    """A Llama of transformers, which DeepSpeed's AutoTP cuts: it knows its layers by name."""
+
+    def __new__(cls):
+        import transformers
+
+        made = transformers.LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=53, num_hidden_layers=2,
+            num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False, use_cache=False,
+        )
+        return transformers.LlamaForCausalLM(made)
+
+
 def config(args, ranks):
+    """`ranks` are those that share a batch."""
     made = {
-        "train_batch_size": GLOBAL_BATCH,
         "train_micro_batch_size_per_gpu": GLOBAL_BATCH // ranks,
         "gradient_clipping": 1.0,
         "steps_per_print": 10**9,
@@ -59,6 +72,10 @@ def config(args, ranks):
         made["bf16"] = {"enabled": True}
     if args.bf16_optimizer:
         made["data_types"] = {"grad_accum_dtype": "fp32"}
+    if args.tensor_parallel:  # it replaces parameters, so the engine has to make the optimizer
+        made["tensor_parallel"] = {"autotp_size": args.tensor_parallel}
+        adam = {"lr": 3e-3, "betas": [0.9, 0.95], "weight_decay": 0.1, "torch_adam": True}
+        made["optimizer"] = {"type": "AdamW", "params": adam}
     if args.universal:
         made["checkpoint"] = {"load_universal": True}
     return made
@@ -72,6 +89,7 @@ def main():
     parser.add_argument("--sub-group-size", type=int, default=10**9)
     parser.add_argument("--universal", action="store_true")
     parser.add_argument("--plain", action="store_true", help="nothing is frozen, and all weights decay")
+    parser.add_argument("--tensor-parallel", type=int, help="a Llama, cut by AutoTP over so many ranks")
     parser.add_argument("--load")
     parser.add_argument("--save")
     parser.add_argument("--save-at", type=int, default=3)
@@ -84,9 +102,9 @@ def main():
     deepspeed.init_distributed("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(7)
-    model = Model(args.plain)
+    model = CutModel() if args.tensor_parallel else Model(args.plain)
     if args.load:  # nothing may be left of how it starts
-        for value in list(model.parameters()) + list(model.buffers()):
+        for value in list(model.parameters()) + ([] if args.tensor_parallel else list(model.buffers())):
             value.data.fill_(0.125)
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     groups = [
@@ -95,11 +113,14 @@ def main():
     ]
     if args.plain:
         groups = [{"params": [value for _, value in trained], "weight_decay": 0.1}]
-    optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    engine, _, _, _ = deepspeed.initialize(
-        model=model, optimizer=optimizer, lr_scheduler=schedule, config=config(args, ranks)
-    )
+    falling = lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    cut = args.tensor_parallel or 1
+    if args.tensor_parallel:
+        given = {"model_parameters": list(model.parameters()), "lr_scheduler": falling}
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
+        given = {"optimizer": optimizer, "lr_scheduler": falling(optimizer)}
+    engine, _, _, _ = deepspeed.initialize(model=model, config=config(args, ranks // cut), **given)
     done = 0
     if args.load:
         path, state = engine.load_checkpoint(args.load)
@@ -107,13 +128,14 @@ def main():
         assert state["note"] == "as it was", state
         done = engine.global_steps
     losses = {}
-    share = GLOBAL_BATCH // ranks
+    share = GLOBAL_BATCH * cut // ranks
     for step in range(done, args.steps):
         if args.save and step == args.save_at:
             engine.save_checkpoint(args.save, client_state={"note": "as it was"})
         draw = torch.Generator().manual_seed(100 + step)
         tokens = torch.randint(VOCABULARY, (GLOBAL_BATCH, LENGTH), generator=draw)
-        loss = engine(tokens[rank * share : (rank + 1) * share])
+        own = tokens[rank // cut * share : (rank // cut + 1) * share]
+        loss = engine(input_ids=own, labels=own).loss if args.tensor_parallel else engine(own)
         mean = loss.detach().clone().float()
         dist.all_reduce(mean)
         losses[step] = mean.item() / ranks

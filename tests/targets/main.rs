@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod chat;
 mod dcp;
+mod deepspeed;
+mod fastgen;
 mod hf_states;
 
 use std::collections::BTreeMap;

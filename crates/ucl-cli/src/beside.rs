@@ -4,10 +4,10 @@ use crate::failure::Stop;
 use crate::show;
 use std::error::Error;
 use std::path::Path;
+use ucl_formats::Problem;
 use ucl_formats::carry::carried_bytes;
 use ucl_formats::huggingface::{changed, model_files};
 use ucl_formats::inventory::Carried;
-use ucl_formats::{Format, Problem};
 use ucl_load::{Failure, of_problem};
 use ucl_plan::{ConfigChange, Plan, Report};
 
@@ -67,7 +67,7 @@ impl Beside {
                 replaced.join(", ")
             ));
         }
-        if format == Format::HuggingFace {
+        if format.is_of_transformers() {
             beside.config(plan, given_config)?;
         }
         Ok(beside)

@@ -9,6 +9,9 @@ use ucl_formats::{Format as Made, Inventory, megatron_argument};
 use ucl_ir::Mesh;
 use ucl_plan::{HUGGING_FACE_VIEW, Naming, States, Target};
 
+/// The view of what FastGen serialises; others extend it.
+const FASTGEN_VIEW: &str = "fastgen";
+
 /// Whose names `--view` means.
 pub(crate) fn naming(view: &str) -> Naming {
     match view {
@@ -37,8 +40,16 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => (Made::TorchDist, torch_dist_view(source), States::All),
         Format::Dcp => (Made::Dcp, "stored", States::All),
+        Format::DeepspeedChat => (Made::DeepSpeedChat, HUGGING_FACE_VIEW, States::Weights),
         Format::DeepspeedUniversal => (Made::DeepSpeedUniversal, "stored", States::All),
+        Format::Fastgen => (Made::FastGen, FASTGEN_VIEW, States::Weights),
     };
+    if format == Made::FastGen && args.states == Some(StatesArg::All) {
+        return Err(refuse(
+            "FastGen serves a model, and has no place for an optimizer's states",
+            "leave --states out",
+        ));
+    }
     let states = args.states.map_or(all, states);
     let view = args.view.as_deref().unwrap_or(view);
     if format == Made::Megatron && ["megatron-v0", "megatron-v1"].contains(&view) {
@@ -47,6 +58,12 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
                 "a step is written as of checkpoint version 3, and `{view}` is of an older one"
             ),
             "leave --view out, or say `--view megatron`",
+        ));
+    }
+    if format == Made::DeepSpeedChat && states == States::All {
+        return Err(refuse(
+            "DeepSpeed-Chat saves no optimizer, and its steps load none",
+            "leave --states out; `--to hf --states all` keeps the states beside the weights",
         ));
     }
     Ok(Target {
@@ -61,6 +78,17 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 
 /// The mesh that is typed; for a format that is cut the source's if none is.
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
+    if format == Made::FastGen {
+        // The mesh that a model was trained on says nothing of the one that it is served on.
+        let mesh = args.mesh.clone().unwrap_or_default();
+        return match mesh.iter().find(|(axis, size)| *axis != "tp" && **size > 1) {
+            None => Ok(mesh),
+            Some((axis, _)) => Err(refuse(
+                format!("FastGen cuts a model over `tp` alone, not over `{axis}`"),
+                format!("leave `{axis}` out of --mesh"),
+            )),
+        };
+    }
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);
         let mut own = own.clone();
@@ -73,6 +101,7 @@ fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Sto
     };
     let a = match format {
         Made::HuggingFace => "a Hugging Face model",
+        Made::DeepSpeedChat => "a model of DeepSpeed-Chat's",
         _ => "a universal checkpoint",
     };
     Err(refuse(

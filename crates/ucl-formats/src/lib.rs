@@ -8,6 +8,7 @@ pub mod carry;
 mod consolidated;
 mod dcp;
 pub mod deepspeed;
+mod fastgen;
 pub mod flat;
 mod fsdp;
 mod grid;

@@ -58,15 +58,30 @@ pub struct Shard {
     pub span: Span,
 }
 
-/// What happens where sizes do not divide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rest {
-    /// They must divide.
-    Exact,
-    /// The first `size % n` ranks get one more.
-    Uneven,
+/// What happens where sizes do not divide; nothing of it means that they must.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// The first ranks get one more.
+    pub uneven: Option<Uneven>,
     /// With more ranks than indices each index lies on `n / size` neighbours.
-    Repeat,
+    pub repeat: bool,
+}
+
+/// What the first ranks of an uneven cut get one more of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Uneven {
+    /// Runs of so many indices.
+    Runs(u64),
+    /// Indices within each one of this dim where it has fewer than there are ranks, else whole ones of
+    /// it.
+    Within(String),
+}
+
+impl Rest {
+    /// Whether sizes must divide.
+    pub fn is_exact(&self) -> bool {
+        *self == Rest::default()
+    }
 }
 
 /// `pad v to m * tp`.

@@ -25,6 +25,9 @@ pub struct View {
     pub values: Vec<ValueRule>,
     /// How dims follow from documents, beside the model's own.
     pub bindings: Vec<Binding>,
+    /// The classes that load what is written by it, by `model_type`. A view with any is for no other
+    /// types.
+    pub classes: IndexMap<String, Class>,
     /// The layouts that serve it, in order of declaration; none means one whole.
     pub layouts: Vec<String>,
     /// Required parameters that it does not spell. A view that lacks one cannot be used.
@@ -56,6 +59,20 @@ pub struct Spelling {
     /// Whether it counts only in the tied state.
     pub when_tied: bool,
 }
+
+/// A class that loads what a view writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// The type of weights that it takes, one of [`FLOATS`], where it takes one alone.
+    pub dtype: Option<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The names of types that weights may be said to have.
+pub const FLOATS: [&str; 3] = ["fp32", "bf16", "fp16"];
 
 /// Names whose tensors are dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 use ucl_exec::{ExecError, Options, Reader};
 use ucl_formats::Format;
 use ucl_ir::Mesh;
-use ucl_plan::{Naming, Plan, States, Target, Work};
+use ucl_plan::{Bound, Naming, Plan, States, Sure, Target, Work, view_of_class};
 use ucl_tensor::DType;
 
 /// What to load.
@@ -87,8 +87,13 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::ranks`].
-    pub fn plan_cut(&self, target: Target) -> Result<Plan<'_>, Unbound> {
-        let bound = match &target.naming {
+    pub fn plan_cut(&self, mut target: Target) -> Result<Plan<'_>, Unbound> {
+        if let (Format::FastGen, Naming::View(name)) = (target.format, &target.naming) {
+            self.known_view(&target.naming)?;
+            let view = view_of_class(self.programs(), self.inventory(), name);
+            target.naming = Naming::View(view.map_err(Failure::one)?.name.clone());
+        }
+        let mut bound = match &target.naming {
             Naming::Stored => self.bind(&Naming::Universal).or_else(|unbound| {
                 let cut = |mesh: &Mesh| {
                     let mut cut: Vec<_> = mesh.clone().into_iter().collect();
@@ -103,12 +108,28 @@ impl Checkpoint {
             }),
             naming => self.bind(naming),
         }?;
+        bound.notes.extend(self.beyond_its_description(&bound, &target));
         let program = bound.spec.map(|(program, _)| program);
         let plan = Plan::new(bound, target).map_err(|wrong| {
             let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
             Failure::in_specs(wrong, sources)
         })?;
         Ok(plan)
+    }
+
+    /// What a checkpoint that describes itself does not tell: where else than between its own ranks a
+    /// tensor may be cut. Half a head has the right shape too.
+    fn beyond_its_description(&self, bound: &Bound<'_>, target: &Target) -> Option<String> {
+        let size = |mesh: &Mesh| mesh.get("tp").copied().unwrap_or(1);
+        let (own, new) = (size(&self.inventory().mesh), size(&target.mesh));
+        let told = bound.sure != Some(Sure::Described) || new > 0 && own.is_multiple_of(new);
+        (!told).then(|| {
+            format!(
+                "The checkpoint describes how its {own} tensor ranks cut it, not where a head ends: over {new} every \
+                 described dim is cut into equal shares, as DeepSpeed's own universal load does. A model's spec knows \
+                 its heads (`--spec FILE`, `ucl specs`)."
+            )
+        })
     }
 }
 

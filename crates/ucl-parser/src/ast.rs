@@ -1,6 +1,6 @@
 //! A spec as it is written: nothing resolved, every part with its span.
 
-use ucl_ir::{BinaryOp, Compare, Document, MergeOp, Mesh, PadFill, Rest, Span, ValueOp};
+use ucl_ir::{BinaryOp, Compare, Document, MergeOp, Mesh, PadFill, Span, ValueOp};
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,6 +246,19 @@ pub enum ViewItem {
     Value(Value),
     /// `from config { … }`
     From(From),
+    /// `class "Llama2Policy" for "llama"`
+    Class(Class),
+}
+
+/// `class "Llama2Policy" for "llama" in fp16`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// The class.
+    pub name: Name,
+    /// The values of `model_type` that it is for.
+    pub types: Vec<Name>,
+    /// The type of weights that it takes, where it takes one alone.
+    pub dtype: Option<Name>,
 }
 
 /// `"name" or "name" when tied : shape declared shape = a | b`
@@ -440,6 +453,24 @@ pub struct Shard {
     pub stage: bool,
     /// All of it.
     pub span: Span,
+}
+
+/// What happens where sizes do not divide.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rest {
+    /// `uneven`, `uneven by 32`, `uneven in k`
+    pub uneven: Option<Uneven>,
+    /// `repeat`
+    pub repeat: bool,
+}
+
+/// What the first ranks get one more of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Uneven {
+    /// Indices, or runs of so many.
+    Runs(Option<Spanned<u64>>),
+    /// Indices within each one of a dim.
+    Within(Name),
 }
 
 /// `test { … }`

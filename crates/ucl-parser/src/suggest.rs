@@ -23,11 +23,11 @@ pub fn is_reserved(word: &str) -> bool {
 }
 
 /// The reserved words.
-pub const RESERVED: [&str; 37] = [
+pub const RESERVED: [&str; 38] = [
     "model", "view", "layout", "test", "dims", "each", "from", "drop", "require", "tied", "bias",
     "under", "rename", "ignore", "base", "shift", "scale", "mesh", "shard", "stage", "pad", "copy",
     "average", "sum", "on", "expect", "when", "with", "extends", "for", "by", "over", "of", "to",
-    "at", "or", "declared",
+    "at", "or", "declared", "class",
 ];
 
 /// How many letters have to be put in, left out, changed or swapped with their neighbour.

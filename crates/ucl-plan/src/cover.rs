@@ -78,7 +78,9 @@ impl Plan<'_> {
         let mut used: BTreeMap<(usize, &str), u64> = BTreeMap::new();
         // Ranks may hold the same: a box counts once.
         let mut known: HashSet<(usize, &str, Bounds)> = HashSet::new();
-        for (item, from) in self.moved() {
+        // What ranks cut as they load it is counted where it is whole.
+        let first = self.first_proven();
+        for (item, from) in self.moved().into_iter().filter(|(item, _)| *item >= first) {
             let item = &self.items[item];
             for (param, component) in self.boxes(item, 0..item.shape.iter().product()) {
                 if self.target.format.is_cut()

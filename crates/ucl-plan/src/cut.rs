@@ -1,13 +1,14 @@
 //! A target that is cut over a mesh: what each of its ranks holds.
 
 use crate::bind::{Bound, Cuts, Scope, obligations, target_numbers};
+use crate::class::model_type;
 use crate::document::document_of;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
 use crate::target::{Item, Naming, of_view, universal, usable_view};
 use crate::universal::VIEW;
 use serde_json::{Map, Value};
-use ucl_ir::{Diagnostic, Document, Layout, Mesh, Program, View};
+use ucl_ir::{Class, Diagnostic, Document, Layout, Mesh, Program, Uneven, View};
 
 /// The views that those of runs with Megatron's arguments are made from.
 const MEGATRONS: [&str; 2] = ["megatron", "mcore"];
@@ -23,6 +24,10 @@ pub(crate) struct Cut {
     pub(crate) padded_vocab: Option<u64>,
     /// Megatron's arguments, as far as the dims tell them.
     pub(crate) args: Option<Map<String, Value>>,
+    /// The class that loads a model of its type, where the view has one.
+    pub(crate) class: Option<Class>,
+    /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
+    pub(crate) broken: Vec<(String, u64, u64)>,
     /// Whether the last of the ranks is none: it has every tensor whole.
     pub(crate) uncut: bool,
 }
@@ -95,7 +100,12 @@ pub(crate) fn cut(
     let prefix = bound.without_prefix().shift_remove(&view.name);
     let (names, counts): (Vec<String>, Vec<u64>) =
         axes.iter().map(|(axis, size)| (axis.clone(), *size)).unzip();
-    let mut cut = Cut { padded_vocab: padded.get("v").copied(), ..Cut::default() };
+    let mut cut = Cut {
+        padded_vocab: padded.get("v").copied(),
+        class: model_type(bound.inventory).and_then(|of| view.classes.get(of).cloned()),
+        broken: broken_runs(bound, layout),
+        ..Cut::default()
+    };
     if bound.tied && !copy_tied {
         cut.aliases = tied_names(program, view, prefix.as_deref());
     }
@@ -186,6 +196,17 @@ fn view_of<'a>(
 fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option<&'a Layout> {
     let own = bound.layout.as_ref().filter(|name| view.layouts.contains(name));
     program.layouts.get(own.or(view.layouts.first())?)
+}
+
+/// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.
+fn broken_runs(bound: &Bound<'_>, layout: Option<&Layout>) -> Vec<(String, u64, u64)> {
+    let shards = layout.into_iter().flat_map(|layout| &layout.shards);
+    let broken = shards.filter_map(|shard| {
+        let Some(Uneven::Runs(run)) = shard.rest.uneven else { return None };
+        let size = bound.sizes.atom(&shard.dim).filter(|size| !size.is_multiple_of(run))?;
+        Some((shard.dim.clone(), size, run))
+    });
+    broken.collect()
 }
 
 /// The axes of a mesh that the model is cut over.

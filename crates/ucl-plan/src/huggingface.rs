@@ -77,7 +77,11 @@ impl Plan<'_> {
         });
         let mut changes: Vec<ConfigChange> =
             dtypes.filter_map(|key| change(key, Value::from(dtype?))).collect();
-        if self.said_tied(config).is_some_and(|said| said != self.bound.tied) {
+        // A model without a head says nothing by not having a second one.
+        let headed = self.bound.spec.is_some_and(|(program, _)| {
+            program.model.params.iter().any(|param| param.tied.is_some())
+        });
+        if headed && self.said_tied(config).is_some_and(|said| said != self.bound.tied) {
             changes.extend(change(TIED, Value::from(self.bound.tied)));
         }
         changes

@@ -9,6 +9,7 @@
 mod algebra;
 mod bind;
 mod cast;
+mod class;
 mod cover;
 mod cut;
 mod document;
@@ -34,6 +35,7 @@ mod work;
 
 pub use algebra::Addresses;
 pub use bind::Bound;
+pub use class::{model_type, view_of_class};
 pub use document::{document_of, numbers_of};
 pub use explain::Slice;
 pub use huggingface::{ConfigChange, VIEW as HUGGING_FACE_VIEW};

@@ -3,6 +3,7 @@
 use crate::algebra::{Component, clip, flat_components};
 use crate::bind::{Bound, PieceRole, is_weight};
 use crate::cast::castable;
+use crate::class::of_class;
 use crate::cover::Cover;
 use crate::cut::{Cut, cut, cut_at_load};
 use crate::laid::LaidOut;
@@ -14,7 +15,6 @@ use crate::work::{Check, Move, MoveRole, Product, TargetFile, TargetTensor, Work
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use ucl_formats::Format;
 use ucl_formats::inventory::Role;
 use ucl_formats::target::{Part, Wanted};
 use ucl_ir::Diagnostic;
@@ -107,13 +107,13 @@ impl<'a> Plan<'a> {
     /// As above; and pairs that do not fit, or a target that does not know them.
     pub fn merging(
         bound: Bound<'a>,
-        target: Target,
+        mut target: Target,
         merge: Option<&Merge>,
     ) -> Result<Plan<'a>, Vec<Diagnostic>> {
         castable(&bound, &target)?;
         let merging = merge.map(|merge| Merging::of(&bound, merge)).transpose()?;
         if merging.is_none()
-            && target.format == Format::HuggingFace
+            && target.format.is_of_transformers()
             && let Some(refused) = unmergeable(&bound)
         {
             return Err(vec![refused]);
@@ -128,6 +128,10 @@ impl<'a> Plan<'a> {
                 (items(&bound, &target.naming, merging.is_some())?, whole)
             }
         };
+        if let Some(dtype) = of_class(&cut, &target)? {
+            target.dtype = Some(dtype);
+            castable(&bound, &target)?;
+        }
         let sources = bound.inventory.files.iter().map(|file| file.path.clone()).collect();
         let mut plan = Plan {
             bound,
@@ -253,7 +257,7 @@ impl<'a> Plan<'a> {
                 self.laid.parts.push(std::sync::Arc::new([part]));
                 self.from.push(one.from.clone());
             }
-            self.laid.file(file.path, file.len, vec![(0, file.header)], None);
+            self.laid.file(file.path, file.len, file.fixed, file.seal);
         }
         Ok(())
     }
@@ -264,11 +268,13 @@ impl<'a> Plan<'a> {
         let dtype = match (self.target.dtype, self.target.format) {
             _ if !is_weight(state) || !stored.is_float() => stored,
             (Some(dtype), _) => dtype,
-            (None, Format::HuggingFace) => own.filter(|own| own.is_float()).unwrap_or(stored),
+            (None, format) if format.is_of_transformers() => {
+                own.filter(|own| own.is_float()).unwrap_or(stored)
+            }
             (None, _) => stored,
         };
         // Masters that are rounded are masters no more, and some formats know none.
-        let rounded = dtype != stored || self.target.format == Format::HuggingFace;
+        let rounded = dtype != stored || self.target.format.is_of_transformers();
         let state = if state == "fp32" && rounded { "param" } else { state };
         TargetTensor {
             name: item.name.clone(),

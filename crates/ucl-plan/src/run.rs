@@ -58,6 +58,7 @@ impl Plan<'_> {
             groups: places.groups,
             padded_vocab: self.cut.padded_vocab,
             args: self.cut.args.clone(),
+            class: self.cut.class.as_ref().map(|class| class.name.clone()),
             source: self.bound.inventory,
             uncut,
         };
@@ -65,6 +66,8 @@ impl Plan<'_> {
         let mut notes = places.notes;
         notes.extend(laid.notes);
         notes.extend(self.trains_masters());
+        notes.extend(self.refused_by_class());
+        notes.extend(self.cast_for_class());
         self.laid = LaidOut::of_run(laid.files);
         self.along = laid.along;
         self.unkept = laid.lossy;
@@ -181,6 +184,12 @@ impl Plan<'_> {
         pieces.map(|(piece, _)| piece.dtype).reduce(|a, b| a.common(b).unwrap_or(a))
     }
 
+    /// The first of the items that proofs are made on: what ranks cut as they load it is proven where it
+    /// is whole, and that comes last.
+    pub(crate) fn first_proven(&self) -> usize {
+        self.cut.ranks.last().filter(|_| self.cut.uncut).map_or(0, |(_, start)| *start)
+    }
+
     /// Every element of every state that a rank holds has to be in a file.
     fn filled(&self) -> Result<(), Vec<Diagnostic>> {
         let mut written: Written<'_> = HashMap::new();
@@ -200,8 +209,7 @@ impl Plan<'_> {
             }
         }
         let mut wrong = Vec::new();
-        // What ranks cut as they load it is proven where it is whole.
-        let first = self.cut.ranks.last().filter(|_| self.cut.uncut).map_or(0, |(_, start)| *start);
+        let first = self.first_proven();
         for (number, item) in self.items.iter().enumerate().skip(first) {
             let elements: u64 = item.shape.iter().product();
             let states = self.bound.states();

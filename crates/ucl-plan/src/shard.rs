@@ -141,7 +141,8 @@ pub(crate) fn uneven_names(program: &Program, cuts: Cuts<'_>, sizes: &Sizes) -> 
     let shards = cuts.layout.into_iter().flat_map(|layout| &layout.shards);
     let wrong = shards.filter(|shard| named(&shard.dim)).filter_map(|shard| {
         let (size, ranks) = (sizes.atom(&shard.dim)?, cuts.ranks(shard));
-        let fits = interval(size, ranks, 0, shard.rest).is_some();
+        let of = |dim: &str| sizes.atom(dim);
+        let fits = interval(size, (ranks, 0), &shard.rest, &of).is_some();
         let message = format!(
             "`{}` is {size} and does not divide over {} = {ranks}",
             shard.dim,

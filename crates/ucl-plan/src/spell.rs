@@ -150,6 +150,7 @@ impl Speller<'_> {
             sizes: self.sizes,
             padded: self.padded,
             rank: self.rank,
+            terms: &rule.terms,
             params: &params,
         };
         let refused = |unfit| {
@@ -183,7 +184,9 @@ impl Speller<'_> {
             let cut = self.cuts.of(&rule.terms[0], dim);
             let part = cut.and_then(|cut| {
                 let part = self.cuts.part(cut, self.rank);
-                Some((interval(total, self.cuts.ranks(cut), part, cut.rest)?, cut.global))
+                let parts = (self.cuts.ranks(cut), part);
+                let size = |dim: &str| self.sizes.atom(dim);
+                Some((interval(total, parts, &cut.rest, &size)?, cut.global))
             });
             let ((lo, hi), global) = part.unwrap_or(((0, total), true));
             counts.push(hi - lo);

@@ -63,6 +63,7 @@ impl Synth {
             Group { hyper, step: Some(run.step.into()), ..Group::default() }
         };
         let laid = format.lay_out(&Run {
+            class: None,
             mesh: run.mesh,
             step: Some(run.step),
             ranks: ranks.collect(),

@@ -41,6 +41,7 @@ pub fn with_universal_view(mut programs: Vec<Program>, inventory: &Inventory) ->
             });
         }
         let view = View {
+            classes: indexmap::IndexMap::new(),
             name: VIEW.to_owned(),
             ancestors: Vec::new(),
             when: None,

@@ -18,7 +18,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "VIEW")]
     pub(crate) view: Option<String>,
     /// The mesh to cut for (`tp=2,pp=2,dp=4`), for formats of one file per rank; an axis that is left
-    /// out has one rank [default: the mesh of the source]
+    /// out has one rank [default: the mesh of the source; tp=1 for FastGen]
     #[arg(long, value_name = "MESH", value_parser = value::mesh)]
     pub(crate) mesh: Option<Mesh>,
     /// The ZeRO stage of a DeepSpeed run, or its `bf16-optimizer` [default: the source's, else 1]
@@ -57,6 +57,10 @@ pub(crate) enum Format {
     TorchDist,
     /// PyTorch's distributed checkpoint
     Dcp,
+    /// What the steps of DeepSpeed-Chat load: an actor, a critic or a reward model
+    DeepspeedChat,
+    /// DeepSpeed-FastGen, per rank, serialised
+    Fastgen,
 }
 
 /// How DeepSpeed cuts the optimizer.

@@ -118,9 +118,13 @@ fn text(
     facts.add_all("dropped", &sentences(&report.lossy));
     facts.add_all("notes", &sentences(&report.notes));
     let next = match plan.target.format {
-        Format::Universal => "verify",
-        _ => "inspect",
+        Format::Universal => Some("verify"),
+        // It is for its engine alone.
+        Format::FastGen => None,
+        _ => Some("inspect"),
     };
-    facts.add("next", format!("{} {next} {}", session.program(), show::shell_word(&path)));
+    if let Some(next) = next {
+        facts.add("next", format!("{} {next} {}", session.program(), show::shell_word(&path)));
+    }
     facts.show(session.style())
 }

@@ -8,6 +8,9 @@ use ucl_formats::Format;
 use ucl_load::Failure;
 use ucl_plan::{Bound, HUGGING_FACE_VIEW, Merge, Naming, Plan, Sure, Target, foreign};
 
+/// The view of a model with a value head, as DeepSpeed-Chat names it.
+const CHAT_VIEW: &str = "deepspeed-chat";
+
 impl Opened {
     /// Binds and plans.
     ///
@@ -26,7 +29,10 @@ impl Opened {
             }
             return self.checkpoint.plan_cut(target).map_err(|unbound| stop(unbound, session));
         }
-        if target.format == Format::HuggingFace {
+        if target.format == Format::DeepSpeedChat && self.has_value_head() {
+            target.naming = Naming::View(CHAT_VIEW.to_owned());
+        }
+        if target.format.is_of_transformers() {
             if self.inventory().is_adapter() && self.merge.is_none() {
                 return Err(refuse(
                     "adapter_config.json says that these are the weights of an adapter, not of a model",
@@ -54,7 +60,7 @@ impl Opened {
             }
         }
         let bound = self.bind(&target.naming, session)?;
-        if target.format == Format::HuggingFace && bound.spec.is_none() {
+        if target.format.is_of_transformers() && bound.spec.is_none() {
             self.is_of_its_config()?;
         }
         if bound.sure == Some(Sure::Described) && target.naming == Naming::Universal {
@@ -65,6 +71,12 @@ impl Opened {
 
     fn planned<'a>(&self, bound: Bound<'a>, target: Target) -> Result<Plan<'a>, Stop> {
         planned_with(bound, target, self.merge.as_ref())
+    }
+
+    /// Whether it is a critic or a reward model: those alone have a view of DeepSpeed-Chat's own.
+    fn has_value_head(&self) -> bool {
+        let fits = self.recognise(&Naming::Universal).fits;
+        !fits.is_empty() && fits.iter().all(|fit| fit.program.views.contains_key(CHAT_VIEW))
     }
 
     /// Whether no model fits and what the checkpoint says of itself does.

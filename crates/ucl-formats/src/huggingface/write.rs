@@ -105,8 +105,7 @@ fn index(path: String, tensors: &[&Wanted], places: &BTreeMap<&str, String>) -> 
         },
         "weight_map": places,
     });
-    let header = format!("{}\n", ascii(&format!("{index:#}"))).into_bytes();
-    Laid { path, len: header.len() as u64, header, tensors: Vec::new() }
+    Laid::text(path, format!("{}\n", ascii(&format!("{index:#}"))))
 }
 
 /// JSON as Python writes it: in ASCII.

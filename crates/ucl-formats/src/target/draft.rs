@@ -36,6 +36,16 @@ impl Draft {
         Ok(node)
     }
 
+    /// A buffer as a tensor of bytes on a device, that has a storage of its own.
+    pub(crate) fn bytes(&mut self, buffer: Buffer, device: &str) -> Result<NodeId, WriteError> {
+        let key = self.storages.len().to_string();
+        let node = self.pickle.whole_tensor(&key, DType::U8, &[buffer.bytes()]);
+        let node = node.ok_or(WriteError::DType(DType::U8))?;
+        self.pickle.put_on(node, device);
+        self.storages.push(Content::Buffer(buffer));
+        Ok(node)
+    }
+
     /// A tensor of bytes that are known.
     pub(crate) fn known(
         &mut self,

@@ -15,7 +15,7 @@ pub(crate) use draft::{Draft, open_carried};
 
 use crate::deepspeed::write::Zero;
 use crate::inventory::Role;
-use crate::safetensors::{Layout, Unwritable};
+use crate::safetensors::Layout;
 use crate::{huggingface, universal};
 use indexmap::IndexMap;
 use ucl_tensor::DType;
@@ -38,6 +38,10 @@ pub enum Format {
     TorchDist,
     /// PyTorch's distributed checkpoint (DCP), as a run of FSDP saves it.
     Dcp,
+    /// A folder that the steps of DeepSpeed-Chat load.
+    DeepSpeedChat,
+    /// What DeepSpeed-FastGen serialises.
+    FastGen,
     /// What every rank holds, to be read and not written.
     Slices,
 }
@@ -77,17 +81,19 @@ impl Wanted {
 }
 
 /// A file, laid out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Laid {
     /// Its path in the folder.
     pub path: String,
     /// Its length in bytes.
     pub len: u64,
-    /// Its first bytes; all of it if it holds no tensors.
-    pub header: Vec<u8>,
+    /// What is known of it, by offset: a header, or all of it if it holds no tensors.
+    pub fixed: Vec<(u64, Vec<u8>)>,
     /// The tensors in it, as indices into those that are wanted, with their absolute byte offsets, in
     /// the order of these.
     pub tensors: Vec<(usize, u64)>,
+    /// What closes it once the sums of its tensors are known.
+    pub seal: Option<Seal>,
 }
 
 impl Laid {
@@ -95,7 +101,14 @@ impl Laid {
     pub(crate) fn safetensors(path: String, tensors: &[usize], layout: Layout) -> Laid {
         let mut placed: Vec<(usize, u64)> = tensors.iter().copied().zip(layout.offsets).collect();
         placed.sort_by_key(|(_, offset)| *offset);
-        Laid { path, len: layout.len, header: layout.header, tensors: placed }
+        let fixed = vec![(0, layout.header)];
+        Laid { path, len: layout.len, fixed, tensors: placed, seal: None }
+    }
+
+    /// A file of text.
+    pub(crate) fn text(path: String, text: String) -> Laid {
+        let fixed = vec![(0, text.into_bytes())];
+        Laid { path, len: fixed[0].1.len() as u64, fixed, tensors: Vec::new(), seal: None }
     }
 }
 
@@ -112,15 +125,17 @@ impl Format {
         tensors: &[Wanted],
         max_bytes: u64,
         metadata: &IndexMap<String, String>,
-    ) -> Result<Vec<Laid>, Unwritable> {
+    ) -> Result<Vec<Laid>, WriteError> {
         match self {
-            Format::Universal => universal::files(tensors, max_bytes),
-            Format::HuggingFace => huggingface::files(tensors, max_bytes, metadata),
+            Format::Universal => Ok(universal::files(tensors, max_bytes)?),
+            Format::HuggingFace => Ok(huggingface::files(tensors, max_bytes, metadata)?),
+            Format::DeepSpeedChat => Ok(vec![crate::deepspeed::write::chat(tensors)?]),
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => Ok(Vec::new()),
         }
     }
@@ -128,12 +143,13 @@ impl Format {
     /// Whether it is cut over a mesh.
     pub fn is_cut(self) -> bool {
         match self {
-            Format::Universal | Format::HuggingFace => false,
+            Format::Universal | Format::HuggingFace | Format::DeepSpeedChat => false,
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal
             | Format::Megatron
             | Format::TorchDist
             | Format::Dcp
+            | Format::FastGen
             | Format::Slices => true,
         }
     }
@@ -153,18 +169,26 @@ impl Format {
         self == Format::DeepSpeedUniversal
     }
 
+    /// Whether it is a model that transformers knows, by its config and its names.
+    pub fn is_of_transformers(self) -> bool {
+        matches!(self, Format::HuggingFace | Format::DeepSpeedChat)
+    }
+
     /// The files of a run; none in a format that is not cut.
     ///
     /// # Errors
     /// What the format cannot hold.
     pub fn lay_out(self, run: &Run<'_>) -> Result<RunLayout, WriteError> {
         match self {
-            Format::Universal | Format::HuggingFace => Ok(RunLayout::default()),
+            Format::Universal | Format::HuggingFace | Format::DeepSpeedChat => {
+                Ok(RunLayout::default())
+            }
             Format::DeepSpeed(zero) => crate::deepspeed::write::lay_out(run, zero),
             Format::DeepSpeedUniversal => crate::deepspeed::write::lay_out_universal(run),
             Format::Megatron => crate::megatron::write::lay_out(run),
             Format::TorchDist => crate::dcp::torch_dist::lay_out(run),
             Format::Dcp => crate::dcp::lay_out(run),
+            Format::FastGen => crate::fastgen::lay_out(run),
             Format::Slices => Ok(slices::lay_out(run)),
         }
     }
@@ -173,7 +197,13 @@ impl Format {
     pub fn place(self, name: &str) -> Option<String> {
         match self {
             Format::Universal => Some(format!("extra/{name}")),
-            Format::HuggingFace => huggingface::is_model_file(name).then(|| name.to_owned()),
+            Format::HuggingFace | Format::DeepSpeedChat => {
+                huggingface::is_model_file(name).then(|| name.to_owned())
+            }
+            // Its config is pickled.
+            Format::FastGen => {
+                (name != "config.json" && huggingface::is_model_file(name)).then(|| name.to_owned())
+            }
             // What goes along stands in the files that are laid out.
             Format::DeepSpeed(_)
             | Format::DeepSpeedUniversal

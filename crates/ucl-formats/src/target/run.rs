@@ -2,6 +2,7 @@
 
 use super::Seal;
 use crate::inventory::{Group, Inventory, Mesh, Problem, Role};
+use crate::safetensors::Unwritable;
 use crate::torch::{EmitError, LayoutError};
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -22,6 +23,8 @@ pub struct Run<'a> {
     pub padded_vocab: Option<u64>,
     /// Megatron's arguments as far as the model's dims tell them, for a run under Megatron's names.
     pub args: Option<Map<String, Value>>,
+    /// The class that loads it, by the view's own word.
+    pub class: Option<String>,
     /// The checkpoint that it is made of: what it carries goes along where the format has a place for it.
     pub source: &'a Inventory,
     /// Every tensor whole, in formats that are cut as they are loaded. As a rank it comes behind all others.
@@ -215,6 +218,9 @@ pub enum WriteError {
     /// The zip.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A safetensors file.
+    #[error(transparent)]
+    Safetensors(#[from] Unwritable),
     /// What goes along cannot be read.
     #[error("{0}")]
     Carried(Problem),

@@ -263,6 +263,18 @@ impl Pickle {
         self.tensor(key, numel, dtype, 0, size, &stride)
     }
 
+    /// Says of a tensor that its storage is on a device, `cuda:3`.
+    pub fn put_on(&mut self, tensor: NodeId, device: &str) {
+        let Node::Tensor(tensor) = &mut self.nodes[tensor.index()] else { return };
+        let storage = Arc::new(Storage { location: device.into(), ..(*tensor.storage).clone() });
+        tensor.storage = Arc::clone(&storage);
+        let args = tensor.made.args;
+        let Node::Tuple(args) = &self.nodes[args.index()] else { return };
+        if let Some(named) = args.first().copied() {
+            self.nodes[named.index()] = Node::Storage(storage);
+        }
+    }
+
     fn ints(&mut self, values: &[u64]) -> NodeId {
         let items: Vec<NodeId> = values
             .iter()

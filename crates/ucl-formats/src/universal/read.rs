@@ -84,8 +84,8 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
     inventory.universal = Some(manifest);
 }
 
-/// The tensors that a manifest describes, by state; the files that it names are opened, and hold nothing
-/// else.
+/// The tensors that a manifest describes, in its order, which is the model's; the files that it names are
+/// opened, and hold nothing else.
 pub(crate) fn hold(
     root: &Path,
     manifest: &Path,
@@ -94,7 +94,7 @@ pub(crate) fn hold(
     problems: &mut Vec<Problem>,
 ) -> Vec<Stored> {
     let files = files(root, manifest, entries, inventory, problems);
-    let mut states: IndexMap<&str, Vec<Stored>> = IndexMap::new();
+    let mut tensors = Vec::new();
     let mut claimed: IndexMap<(&str, &str), ()> = IndexMap::new();
     for entry in entries {
         for (state, place) in &entry.states {
@@ -104,13 +104,13 @@ pub(crate) fn hold(
             }
             let Some(opened) = files.get(place.file.as_str()) else { continue };
             match opened.held(root, entry, state, place) {
-                Ok(stored) => states.entry(state).or_default().push(stored),
+                Ok(stored) => tensors.push(stored),
                 Err(problem) => problems.push(problem),
             }
         }
     }
     unclaimed(root, &files, &claimed, problems);
-    states.into_values().flatten().collect()
+    tensors
 }
 
 /// A file of the folder, opened.

@@ -1,7 +1,7 @@
 //! Layouts.
 
 use super::expr;
-use crate::{Layout, MergeOp, PadFill, Rest, Shard};
+use crate::{Layout, MergeOp, PadFill, Shard, Uneven};
 use std::fmt::{self, Write};
 
 pub(super) fn write(layout: &Layout, views: &[&str], f: &mut impl Write) -> fmt::Result {
@@ -49,7 +49,7 @@ pub(super) fn write(layout: &Layout, views: &[&str], f: &mut impl Write) -> fmt:
 }
 
 fn same_but_dim(a: &Shard, b: &Shard) -> bool {
-    (&a.over, &a.of, a.rest, a.global, a.stage) == (&b.over, &b.of, b.rest, b.global, b.stage)
+    (&a.over, &a.of, &a.rest, a.global, a.stage) == (&b.over, &b.of, &b.rest, b.global, b.stage)
 }
 
 fn shard(run: &[Shard], f: &mut impl Write) -> fmt::Result {
@@ -60,10 +60,12 @@ fn shard(run: &[Shard], f: &mut impl Write) -> fmt::Result {
         write!(f, " of {}", first.of.join(", "))?;
     }
     write!(f, " over {}", first.over.join(", "))?;
-    f.write_str(match first.rest {
-        Rest::Exact => "",
-        Rest::Uneven => " uneven",
-        Rest::Repeat => " repeat",
-    })?;
+    match &first.rest.uneven {
+        None => {}
+        Some(Uneven::Runs(1)) => write!(f, " uneven")?,
+        Some(Uneven::Runs(run)) => write!(f, " uneven by {run}")?,
+        Some(Uneven::Within(dim)) => write!(f, " uneven in {dim}")?,
+    }
+    f.write_str(if first.rest.repeat { " repeat" } else { "" })?;
     writeln!(f, "{}", if first.global { " global" } else { "" })
 }

@@ -1,7 +1,7 @@
 //! Views: every line in full, with the field's words for it.
 
 use super::expr;
-use crate::{Layout, Pattern, Program, Rule, ValueOp, ValueRule, View, patterns};
+use crate::{Class, Layout, Pattern, Program, Rule, ValueOp, ValueRule, View, patterns};
 use indexmap::IndexMap;
 use std::fmt::{self, Write};
 
@@ -47,6 +47,7 @@ fn adds_nothing(base: &View, view: &View) -> bool {
         && values(base).iter().all(|value| values(view).contains(value))
         && bindings(view).starts_with(&bindings(base))
         && base.composites.keys().all(|name| view.composites.contains_key(name))
+        && (base.classes.is_empty() || !view.classes.is_empty())
 }
 
 /// Whether the text has to name a view in the `for` of a layout.
@@ -93,7 +94,31 @@ pub(super) fn write(
         writeln!(f, "  {op} {} by {}", params.join(", "), expr::expr(&first.by))?;
     }
     expr::bindings(&view.bindings, f)?;
+    classes(view, base, f)?;
     writeln!(f, "}}")
+}
+
+/// All classes, where they are not those of the base.
+fn classes(view: &View, base: Option<&View>, f: &mut impl Write) -> fmt::Result {
+    let same = |a: &Class, b: &Class| a.name == b.name && a.dtype == b.dtype;
+    let all = |view: &View| -> Vec<_> {
+        let classes = view.classes.iter();
+        classes.map(|(of, class)| (of.clone(), class.name.clone(), class.dtype.clone())).collect()
+    };
+    if base.is_some_and(|base| all(base) == all(view)) {
+        return Ok(());
+    }
+    let own: Vec<_> = view.classes.iter().collect();
+    for run in own.chunk_by(|a, b| same(a.1, b.1)) {
+        let Some((_, first)) = run.first() else { continue };
+        let types: Vec<String> = run.iter().map(|(of, _)| format!("\"{of}\"")).collect();
+        write!(f, "  class \"{}\" for {}", first.name, types.join(", "))?;
+        match &first.dtype {
+            Some(dtype) => writeln!(f, " in {dtype}")?,
+            None => writeln!(f)?,
+        }
+    }
+    Ok(())
 }
 
 /// How often each word stands in the view.

@@ -1,9 +1,9 @@
 //! Layouts.
 
 use super::{Build, Match, has, of};
-use crate::ast::{Layout, LayoutRule, Name, Shard};
+use crate::ast::{Layout, LayoutRule, Name, Rest, Shard, Uneven};
 use crate::grammar::{Rule, parts};
-use ucl_ir::{MergeOp, PadFill, Rest};
+use ucl_ir::{MergeOp, PadFill};
 
 impl Build<'_> {
     pub(super) fn layout(&mut self, pair: Match<'_>) -> Option<Layout> {
@@ -50,13 +50,10 @@ impl Build<'_> {
         Some((names.next()?, names.next()))
     }
 
-    fn shard(&self, pair: Match<'_>) -> Shard {
+    fn shard(&mut self, pair: Match<'_>) -> Shard {
+        let rest = of(pair.clone(), Rule::rest).next();
+        let rest = rest.map(|rest| self.rest(rest)).unwrap_or_default();
         let list = |rule| of(pair.clone(), rule).flat_map(|list| self.names(list)).collect();
-        let rest = match of(pair.clone(), Rule::rest).next() {
-            Some(rest) if has(&rest, Rule::kw_uneven) => Rest::Uneven,
-            Some(_) => Rest::Repeat,
-            None => Rest::Exact,
-        };
         Shard {
             dims: list(Rule::shard_dims),
             of: list(Rule::shard_of),
@@ -66,6 +63,18 @@ impl Build<'_> {
             stage: has(&pair, Rule::kw_stage),
             span: self.span(&pair),
         }
+    }
+
+    fn rest(&mut self, pair: Match<'_>) -> Rest {
+        let repeat = has(&pair, Rule::kw_repeat);
+        let uneven = of(pair, Rule::uneven).next().map(|uneven| {
+            let run = of(uneven.clone(), Rule::int).next().map(|run| self.int(&run));
+            match self.first_name(&uneven) {
+                Some(dim) => Uneven::Within(dim),
+                None => Uneven::Runs(run),
+            }
+        });
+        Rest { uneven, repeat }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Views.
 
 use super::{Build, Match, has, of};
-use crate::ast::{Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem};
+use crate::ast::{
+    Class, Equation, Rename, Shape, Spelling, Template, Under, Value, View, ViewItem,
+};
 use crate::grammar::{Rule, parts};
 use ucl_ir::ValueOp;
 
@@ -31,6 +33,7 @@ impl Build<'_> {
             Rule::dims => ViewItem::Dims(self.dims(pair)),
             Rule::value => ViewItem::Value(self.value(pair)?),
             Rule::from => ViewItem::From(self.from(pair)?),
+            Rule::class => ViewItem::Class(self.class(pair)?),
             _ => return None,
         })
     }
@@ -77,6 +80,13 @@ impl Build<'_> {
         let op = if has(&pair, Rule::kw_shift) { ValueOp::Shift } else { ValueOp::Scale };
         let by = of(pair.clone(), Rule::expr).next().map(|expr| self.expr(expr))?;
         Some(Value { op, params: self.names(pair), by, span })
+    }
+
+    fn class(&mut self, pair: Match<'_>) -> Option<Class> {
+        let mut quoted = of(pair.clone(), Rule::string).map(|string| self.plain(&string));
+        let name = quoted.next()?;
+        let types = quoted.collect();
+        Some(Class { name, types, dtype: self.first_name(&pair) })
     }
 
     fn templates(&mut self, pair: Match<'_>, any: bool) -> Vec<Template> {

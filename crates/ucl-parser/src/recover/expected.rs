@@ -34,7 +34,7 @@ impl Read<'_> {
                 "a parameter"
             }
             "=" if lead.starts_with('"') || lead == "expect" => "a parameter",
-            "under" | "rename" | "ignore" | "base" | "type" => "a quoted name",
+            "under" | "rename" | "ignore" | "base" | "type" | "class" => "a quoted name",
             "to" | "by" | "=" | "+" | "-" | "*" | "/" | "??" | "if" | "else" | "not" | "<"
             | ">" | "%" | "when" => "a number or a key",
             "," | "|" | "or" | "and" => "another name",
@@ -133,7 +133,7 @@ pub(super) fn starters(rule: Rule) -> &'static [&'static str] {
         Rule::strict_model => &["type", "set", "dims", "each", "drop", "require", "from"],
         Rule::strict_each => &["each"],
         Rule::strict_view => {
-            &["under", "rename", "ignore", "base", "dims", "shift", "scale", "from"]
+            &["under", "rename", "ignore", "base", "dims", "shift", "scale", "from", "class"]
         }
         Rule::strict_layout => {
             &["mesh", "shard", "stage", "pad", "copy", "average", "sum", "require"]

@@ -113,7 +113,7 @@ fn other_block(read: &Read<'_>, token: &Token) -> Option<Mistake> {
     let word = read.word(0);
     let home = match word {
         "mesh" | "shard" | "stage" | "pad" | "copy" | "average" | "sum" => "a layout",
-        "under" | "rename" | "ignore" | "base" | "shift" | "scale" => "a view",
+        "under" | "rename" | "ignore" | "base" | "shift" | "scale" | "class" => "a view",
         "each" | "drop" => "a model",
         "require" => "a model or a layout",
         "dims" | "from" => "a model or a view",
@@ -156,7 +156,11 @@ fn quotes(read: &Read<'_>, token: &Token) -> Option<Mistake> {
                 || matches!(read.word(1), ":" | "or")
                 || !read.at_start() && read.stop.at > 0;
             read.better(std::slice::from_ref(&patch)).filter(|_| name)?;
-            let what = if read.lead() == "type" { "types" } else { "names of tensors" };
+            let what = match read.lead() {
+                "type" => "types",
+                "class" => "classes and types",
+                _ => "names of tensors",
+            };
             let message = format!("{what} are quoted");
             let mistake = Mistake::new("ucl::quotes", message, token, "has no quotes");
             Some(mistake.help(format!("write `\"{word}\"`")).mend([patch]))

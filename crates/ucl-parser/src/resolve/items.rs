@@ -14,6 +14,7 @@ pub(super) struct Items<'a> {
     pub(super) dims: Vec<&'a ast::DimDecl>,
     pub(super) values: Vec<&'a ast::Value>,
     pub(super) froms: Vec<&'a ast::From>,
+    pub(super) classes: Vec<&'a ast::Class>,
 }
 
 /// A whole name, prefixes included.
@@ -75,6 +76,7 @@ impl<'a> Collector<'a, '_> {
                 ViewItem::Dims(dims) => self.items.dims.extend(dims),
                 ViewItem::Value(value) => self.items.values.push(value),
                 ViewItem::From(from) => self.items.froms.push(from),
+                ViewItem::Class(class) => self.items.classes.push(class),
             }
         }
     }

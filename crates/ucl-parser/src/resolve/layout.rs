@@ -4,7 +4,7 @@ use super::report::Report;
 use super::{Chain, expr_names, lower};
 use crate::ast::{self, LayoutRule};
 use indexmap::IndexMap;
-use ucl_ir::{Axis, Diagnostic, Layout, Merge, Model, Pad, Shard, Span, View};
+use ucl_ir::{Axis, Diagnostic, Layout, Merge, Model, Pad, Rest, Shard, Span, Uneven, View};
 
 type Layers<'a> = Vec<(&'a ast::Layout, bool)>;
 
@@ -197,7 +197,7 @@ impl<'a> Resolver<'a, '_> {
                 dim: dim.value.clone(),
                 over: rule.over.iter().map(|axis| axis.value.clone()).collect(),
                 of: of.clone(),
-                rest: rule.rest,
+                rest: rest(&rule.rest),
                 global: rule.global,
                 stage: rule.stage,
                 span: dim.span,
@@ -284,6 +284,16 @@ impl<'a> Resolver<'a, '_> {
                 LayoutRule::Shard(shard) => {
                     shard.dims.iter().for_each(|dim| self.known(&model, "dim", dim, &dims));
                     shard.over.iter().for_each(|axis| self.known(&owner, "mesh axis", axis, &axes));
+                    match &shard.rest.uneven {
+                        Some(ast::Uneven::Within(dim)) => self.known(&model, "dim", dim, &dims),
+                        Some(ast::Uneven::Runs(Some(run))) if run.value == 0 => {
+                            let message = "runs of 0 indices cut nothing";
+                            let found = Diagnostic::new("ucl::number", message);
+                            let help = "write how many indices stay together, or leave `by` out";
+                            self.report.say(found.at(run.span, "1 or more").help(help));
+                        }
+                        _ => {}
+                    }
                 }
                 LayoutRule::Pad { dim, to, .. } => {
                     self.known(&model, "dim", dim, &dims);
@@ -302,6 +312,14 @@ impl<'a> Resolver<'a, '_> {
             self.report.unknown(owner, kind, name, known.iter().map(String::as_str));
         }
     }
+}
+
+fn rest(rest: &ast::Rest) -> Rest {
+    let uneven = rest.uneven.as_ref().map(|uneven| match uneven {
+        ast::Uneven::Runs(run) => Uneven::Runs(run.as_ref().map_or(1, |run| run.value.max(1))),
+        ast::Uneven::Within(dim) => Uneven::Within(dim.value.clone()),
+    });
+    Rest { uneven, repeat: rest.repeat }
 }
 
 fn contains(outer: Span, inner: Span) -> bool {

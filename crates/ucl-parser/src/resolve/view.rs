@@ -7,7 +7,10 @@ use super::report::{Replaced, Report};
 use super::{Chain, expr_names, lower, model, rename};
 use crate::ast::{self, DimValue, Part};
 use indexmap::IndexMap;
-use ucl_ir::{Binding, Cond, Diagnostic, DimDef, Ignore, Model, Rule, Span, Sum, ValueRule, View};
+use ucl_ir::{
+    Binding, Class, Cond, Diagnostic, DimDef, FLOATS, Ignore, Model, Rule, Span, Sum, ValueRule,
+    View,
+};
 
 /// A view while it is put together.
 #[derive(Clone, Default)]
@@ -18,6 +21,7 @@ pub(super) struct State {
     pub(super) composites: IndexMap<String, Sum>,
     values: Vec<ValueRule>,
     bindings: Vec<Binding>,
+    classes: IndexMap<String, Class>,
     ancestors: Vec<String>,
     when: Option<Cond>,
 }
@@ -97,6 +101,7 @@ fn finish(name: &str, state: State, layers: &Layers<'_>, model: &Model) -> View 
         composites: state.composites,
         values: state.values,
         bindings: state.bindings,
+        classes: state.classes,
         layouts: Vec::new(),
         lacking,
         span: layers.last().map(|(view, _)| view.name.span).unwrap_or_default(),
@@ -214,6 +219,35 @@ impl<'a> Resolver<'a, '_> {
         }
         self.values(&items.values, view, own, state);
         model::bindings(items.froms, own, &mut state.bindings, self.report);
+        self.classes(&items.classes, own, state);
+    }
+
+    /// Classes; those of a view take the place of all that it inherits.
+    fn classes(&mut self, classes: &[&'a ast::Class], own: bool, state: &mut State) {
+        let mut here: IndexMap<&str, Span> = IndexMap::new();
+        if !classes.is_empty() {
+            state.classes.clear();
+        }
+        for class in classes {
+            let floats = FLOATS.into_iter();
+            if let Some(dtype) =
+                class.dtype.as_ref().filter(|dtype| own && !FLOATS.contains(&dtype.value.as_str()))
+            {
+                self.report.unknown("a class", "type of weights", dtype, floats);
+            }
+            for name in &class.types {
+                let first = here.insert(&name.value, name.span);
+                if let (Some(first), true) = (first, own) {
+                    self.report.twice("class for", &name.value, first, name.span);
+                }
+                let class = Class {
+                    name: class.name.value.clone(),
+                    dtype: class.dtype.as_ref().map(|dtype| dtype.value.clone()),
+                    span: name.span,
+                };
+                state.classes.insert(name.value.clone(), class);
+            }
+        }
     }
 
     /// Composites that the view adds or changes.

@@ -1,7 +1,7 @@
 //! Which dims of a parameter a rank holds a part of.
 
 use super::composite::Composites;
-use ucl_ir::{Factor, Layout, Mesh, Rest, Shard, Sum};
+use ucl_ir::{Factor, Layout, Mesh, Rest, Shard, Sum, Uneven};
 
 /// A layout on a mesh. Without a layout everything is whole.
 #[derive(Clone, Copy)]
@@ -59,9 +59,24 @@ impl<'a> Cuts<'a> {
         terms: &[String],
         composites: &Composites<'_>,
     ) -> Vec<&'a Shard> {
+        self.met_by(None, factors, terms, composites)
+    }
+
+    /// The same, of one alternative of the shape's sum alone.
+    pub(crate) fn met_by(
+        &self,
+        only: Option<usize>,
+        factors: &[Factor],
+        terms: &[String],
+        composites: &Composites<'_>,
+    ) -> Vec<&'a Shard> {
         let within = |sum: &Sum| -> Vec<&'a Shard> {
-            let products = sum.alternatives.iter();
-            products.flat_map(|product| self.met(product, terms, composites)).collect()
+            let only = only.filter(|_| sum.alternatives.len() > 1);
+            let products = sum.alternatives.iter().enumerate();
+            let products = products.filter(|(number, _)| only.is_none_or(|only| only == *number));
+            products
+                .flat_map(|(_, product)| self.met_by(only, product, terms, composites))
+                .collect()
         };
         let of = |factor: &Factor| match factor {
             Factor::One => Vec::new(),
@@ -104,35 +119,80 @@ pub(crate) fn is_under(param: &str, path: &str) -> bool {
 }
 
 /// The indices of part `part` of `extent` cut into `parts`; `None` if they have to divide and do not.
-pub(crate) fn interval(extent: u64, parts: u64, part: u64, rest: Rest) -> Option<(u64, u64)> {
-    let (each, more) = (extent / parts, extent % parts);
-    match rest {
-        _ if more == 0 => Some((part * each, (part + 1) * each)),
-        Rest::Exact => None,
-        Rest::Uneven => {
-            let lo = part * each + part.min(more);
-            Some((lo, lo + each + u64::from(part < more)))
-        }
-        Rest::Repeat if parts.is_multiple_of(extent) => {
-            let index = part / (parts / extent);
-            Some((index, index + 1))
-        }
-        Rest::Repeat => None,
+/// `size` gives the size of a dim that a cut is uneven within.
+pub(crate) fn interval(
+    extent: u64,
+    (parts, part): (u64, u64),
+    rest: &Rest,
+    size: &dyn Fn(&str) -> Option<u64>,
+) -> Option<(u64, u64)> {
+    if extent.is_multiple_of(parts) && rest.uneven.as_ref().is_none_or(|u| *u == Uneven::Runs(1)) {
+        let each = extent / parts;
+        return Some((part * each, (part + 1) * each));
     }
+    if rest.repeat && parts > extent {
+        let copies = (extent > 0 && parts.is_multiple_of(extent)).then(|| parts / extent)?;
+        return Some((part / copies, part / copies + 1));
+    }
+    match rest.uneven.as_ref()? {
+        Uneven::Runs(run) => runs(extent, (parts, part), *run),
+        Uneven::Within(dim) => within(extent, (parts, part), size(dim)?),
+    }
+}
+
+/// Runs of `run` indices, of which the first parts get one more.
+fn runs(extent: u64, (parts, part): (u64, u64), run: u64) -> Option<(u64, u64)> {
+    let runs = extent.is_multiple_of(run).then(|| extent / run)?;
+    let (each, more) = (runs / parts, runs % parts);
+    let lo = part * each + part.min(more);
+    Some((lo * run, (lo + each + u64::from(part < more)) * run))
+}
+
+/// Whole groups where there are enough of them for the parts, else a share of one of them.
+fn within(extent: u64, (parts, part): (u64, u64), groups: u64) -> Option<(u64, u64)> {
+    let of_group = (groups > 0 && extent.is_multiple_of(groups)).then(|| extent / groups)?;
+    if parts <= groups {
+        return runs(extent, (parts, part), of_group);
+    }
+    let sharers = parts.is_multiple_of(groups).then(|| parts / groups)?;
+    let (lo, hi) = runs(of_group, (sharers, part % sharers), 1)?;
+    let start = part / sharers * of_group;
+    Some((start + lo, start + hi))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cut(extent: u64, parts: u64, uneven: Option<Uneven>, repeat: bool) -> Vec<(u64, u64)> {
+        let rest = Rest { uneven, repeat };
+        let size = |dim: &str| (dim == "k").then_some(2);
+        let of = |part| interval(extent, (parts, part), &rest, &size);
+        (0..parts).map_while(of).collect()
+    }
+
     #[test]
     fn parts_tile_the_extent() {
-        assert_eq!(interval(10, 4, 0, Rest::Exact), None);
-        let uneven: Vec<_> =
-            (0..4).map(|part| interval(10, 4, part, Rest::Uneven).unwrap()).collect();
-        assert_eq!(uneven, [(0, 3), (3, 6), (6, 8), (8, 10)]);
-        let repeated: Vec<_> =
-            (0..4).map(|part| interval(2, 4, part, Rest::Repeat).unwrap()).collect();
-        assert_eq!(repeated, [(0, 1), (0, 1), (1, 2), (1, 2)]);
+        let runs = |run| Some(Uneven::Runs(run));
+        assert_eq!(cut(10, 4, None, false), []);
+        assert_eq!(cut(10, 4, runs(1), false), [(0, 3), (3, 6), (6, 8), (8, 10)]);
+        assert_eq!(cut(2, 4, None, true), [(0, 1), (0, 1), (1, 2), (1, 2)]);
+        assert_eq!(cut(96, 2, runs(32), false), [(0, 64), (64, 96)]);
+        assert_eq!(cut(96, 4, runs(32), false), [(0, 32), (32, 64), (64, 96), (96, 96)]);
+        assert_eq!(cut(96, 3, runs(32), false), [(0, 32), (32, 64), (64, 96)]);
+        assert_eq!(cut(90, 2, runs(32), false), []);
+    }
+
+    #[test]
+    fn parts_keep_to_their_groups() {
+        let within = || Some(Uneven::Within("k".to_owned()));
+        assert_eq!(cut(14, 4, within(), false), [(0, 4), (4, 7), (7, 11), (11, 14)]);
+        assert_eq!(cut(14, 2, within(), false), [(0, 7), (7, 14)]);
+        assert_eq!(cut(14, 3, within(), false), []);
+        assert_eq!(cut(7, 2, within(), false), []);
+        assert_eq!(cut(2, 2, Some(Uneven::Runs(1)), true), [(0, 1), (1, 2)]);
+        assert_eq!(cut(2, 4, Some(Uneven::Runs(1)), true), [(0, 1), (0, 1), (1, 2), (1, 2)]);
+        assert_eq!(cut(3, 2, Some(Uneven::Runs(1)), true), [(0, 2), (2, 3)]);
+        assert_eq!(cut(3, 4, Some(Uneven::Runs(1)), true), []);
     }
 }

@@ -6,7 +6,7 @@ use super::size::{Monomial, Sizes};
 use crate::algebra::Expr;
 use crate::params::Param;
 use std::collections::BTreeMap;
-use ucl_ir::{Factor, Mesh, Rest, Shard, Sum};
+use ucl_ir::{Factor, Mesh, Shard, Sum, Uneven};
 
 /// Why a shape has no numbers on a rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub(crate) enum Unfit {
     Unknown {
         /// The dims that would have to be known.
         dims: Vec<String>,
+    },
+    /// A dim is cut in runs of indices that do not add up to it.
+    Runs {
+        /// The dim.
+        dim: String,
+        /// Its extent.
+        extent: u64,
+        /// The indices of a run.
+        run: u64,
+        /// Over these axes.
+        over: Vec<String>,
     },
     /// A dim does not divide over the ranks.
     Divide {
@@ -39,6 +50,8 @@ pub(crate) struct Lowering<'a> {
     /// The rank's coordinates.
     pub(crate) rank: &'a Mesh,
     /// The rule's terms.
+    pub(crate) terms: &'a [String],
+    /// The parameters that they mean: for a tied head the original.
     pub(crate) params: &'a [&'a Param],
 }
 
@@ -105,7 +118,8 @@ impl Lowering<'_> {
                 Factor::One => {}
                 Factor::Group(sum) => self.flatten_sum(sum, term, done, out)?,
                 Factor::Name(name) => {
-                    let cut = if done { None } else { self.cuts.of(&self.param(term).path, name) };
+                    let path = &self.terms[term.unwrap_or(0).min(self.terms.len() - 1)];
+                    let cut = if done { None } else { self.cuts.of(path, name) };
                     match (self.composites.get(name), cut) {
                         (None, None) => out.push(Leaf::Atom(name.clone())),
                         (None, Some(shard)) => {
@@ -171,8 +185,16 @@ impl Lowering<'_> {
 
     fn interval(&self, dim: &str, extent: u64, shard: &Shard) -> Result<(u64, u64), Unfit> {
         let ranks = self.cuts.ranks(shard);
-        interval(extent, ranks, self.cuts.part(shard, self.rank), shard.rest).ok_or_else(|| {
-            Unfit::Divide { dim: dim.to_owned(), extent, ranks, over: shard.over.clone() }
+        let size = |dim: &str| self.sizes.value(&self.composites.atoms(dim));
+        let part = self.cuts.part(shard, self.rank);
+        interval(extent, (ranks, part), &shard.rest, &size).ok_or_else(|| {
+            let (dim, over) = (dim.to_owned(), shard.over.clone());
+            match shard.rest.uneven {
+                Some(Uneven::Runs(run)) if !extent.is_multiple_of(run) => {
+                    Unfit::Runs { dim, extent, run, over }
+                }
+                _ => Unfit::Divide { dim, extent, ranks, over },
+            }
         })
     }
 
@@ -217,7 +239,7 @@ impl LocalSize<'_> {
                     let param = &self.params[term.unwrap_or(0).min(self.params.len() - 1)];
                     match (self.composites.get(name), self.cuts.of(param, name)) {
                         (Some(sum), None) => self.sum(sum, term)?,
-                        (_, Some(shard)) if shard.rest != Rest::Exact => return None,
+                        (_, Some(shard)) if !shard.rest.is_exact() => return None,
                         (_, cut) => {
                             let ranks = cut.map_or(1, |shard| self.cuts.ranks(shard));
                             let whole = self

@@ -1,12 +1,12 @@
 //! What a layout requires of the mesh, and which meshes would do.
 
 use super::composite::Composites;
-use super::cut::Cuts;
+use super::cut::{Cuts, interval};
 use super::facts::scope_numbers;
 use super::number::Scope;
 use super::size::Sizes;
 use std::collections::BTreeMap;
-use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Rest, Shard, View};
+use ucl_ir::{Cond, Diagnostic, Factor, Layout, Mesh, Program, Shard, View};
 
 /// The largest number of ranks that advice names.
 const MOST: u64 = 64;
@@ -29,13 +29,19 @@ pub(crate) fn obligations(
                 .iter()
                 .filter_map(|name| Some(format!("{name}={}", known.number(name, cuts.mesh)?)))
                 .collect();
+            let of_mesh = known.axes(cuts.mesh, &named).next().is_some();
+            let what = if of_mesh { "mesh" } else { "model" };
             let message = format!(
-                "the mesh does not fit: with {}, `{cond}` does not hold",
+                "the {what} does not fit: with {}, `{cond}` does not hold",
                 numbers.join(" ")
             );
-            Diagnostic::new("ucl::fit", message)
-                .at(*span, "this has to hold")
-                .help(known.advice(cuts.mesh, &named))
+            let found = Diagnostic::new("ucl::fit", message).at(*span, "this has to hold");
+            match of_mesh {
+                true => found.help(known.advice(cuts.mesh, &named)),
+                false => {
+                    found.help(format!("`{}` is for no such model, whatever the mesh", layout.name))
+                }
+            }
         })
         .collect()
 }
@@ -71,9 +77,9 @@ impl Known<'_> {
         };
         let divides = |shard: &Shard| {
             let whole: Option<u64> = extent(&shard.dim);
-            shard.rest != Rest::Exact
-                || cuts.pad(&shard.dim).is_some()
-                || whole.is_none_or(|whole| whole.is_multiple_of(cuts.ranks(shard)))
+            let size = |dim: &str| self.sizes.value(&composites.atoms(dim));
+            let cut = |whole| interval(whole, (cuts.ranks(shard), 0), &shard.rest, &size);
+            cuts.pad(&shard.dim).is_some() || whole.is_none_or(|whole| cut(whole).is_some())
         };
         self.layout.requires.iter().all(|(cond, _)| self.holds(cond, mesh))
             && self.reached(cuts).into_iter().all(divides)
@@ -91,10 +97,14 @@ impl Known<'_> {
         found
     }
 
+    /// The axes that a condition is about.
+    fn axes<'m>(&self, mesh: &'m Mesh, named: &[&str]) -> impl Iterator<Item = &'m String> {
+        mesh.keys().filter(move |axis| named.contains(&axis.as_str()))
+    }
+
     /// The sizes that would do, for each axis that the condition is about.
     fn advice(&self, mesh: &Mesh, named: &[&str]) -> String {
-        let axes = mesh.keys().filter(|axis| named.contains(&axis.as_str()));
-        let lines = axes.map(|axis| {
+        let lines = self.axes(mesh, named).map(|axis| {
             let with = |size: u64| {
                 let mut mesh = mesh.clone();
                 mesh.insert(axis.clone(), size);

@@ -253,6 +253,7 @@ impl<'a> Binder<'a, '_> {
             sizes: &self.bound.sizes,
             padded: &self.bound.padded,
             rank: &one.stored.at,
+            terms: &rule.terms,
             params: &params,
         };
         let axes = match lowering.axes(&rule.shape) {
@@ -315,6 +316,10 @@ impl<'a> Binder<'a, '_> {
         for (component, base, file) in found {
             self.bound.buffers.claim(one.stored, &component, base, file);
             let param = resolved[component.term].0;
+            let role = match self.repeats(one, rule, component.term) {
+                true => PieceRole::Replica,
+                false => role,
+            };
             let whole = volume(&component.bounds);
             let clipped = clip(component, &self.bound.params[param]);
             let left = clipped.as_ref().map_or(0, |component| volume(&component.bounds));

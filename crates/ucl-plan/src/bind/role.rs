@@ -7,7 +7,7 @@ use super::program::{Binder, Placed};
 use super::value::is_weight;
 use crate::work::Check;
 use std::collections::{BTreeMap, BTreeSet};
-use ucl_ir::{MergeOp, Rest, Rule, Shard};
+use ucl_ir::{MergeOp, Rule, Shard};
 
 /// A part of a rule's tensor: its rule, indices, state, where the part is on the axes that cut it (not
 /// all ranks of one axis need have files for all of another), and an axis that does not cut it.
@@ -89,9 +89,6 @@ impl<'a> Binder<'a, '_> {
                 Check { label: format!("the tied copy {label}"), fatal: true },
             );
         }
-        if self.repeats(one, rule) {
-            return (PieceRole::Replica, Check { label, fatal: true });
-        }
         let cut = self.cut_axes(rule);
         let merges = self.cuts.layout.map_or(&[][..], |layout| &layout.merges);
         let mut role = PieceRole::Primary;
@@ -130,12 +127,18 @@ impl<'a> Binder<'a, '_> {
         (role, Check { label, fatal })
     }
 
-    /// Whether an earlier rank holds the same indices, because there are more ranks than indices.
-    fn repeats(&self, one: &Placed<'_>, rule: &Rule) -> bool {
-        self.cuts_of(rule).into_iter().filter(|shard| shard.rest == Rest::Repeat).any(|shard| {
+    /// Whether an earlier rank holds the same indices of a term, because there are more ranks than
+    /// indices.
+    pub(super) fn repeats(&self, one: &Placed<'_>, rule: &Rule, term: usize) -> bool {
+        let terms = &rule.terms[term..=term];
+        let mut cuts = self.cuts.met_by(Some(term), &rule.shape, terms, &self.composites);
+        for dim in rule.spellings[0].template.indices() {
+            cuts.extend(self.cuts.of(&rule.terms[0], dim).filter(|shard| !shard.global));
+        }
+        cuts.into_iter().filter(|shard| shard.rest.repeat).any(|shard| {
             let extent = self.bound.sizes.value(&self.composites.atoms(&shard.dim));
             extent.is_some_and(|extent| {
-                let copies = (self.cuts.ranks(shard) / extent).max(1);
+                let copies = self.cuts.ranks(shard).checked_div(extent).unwrap_or(1).max(1);
                 !self.cuts.part(shard, &one.stored.at).is_multiple_of(copies)
             })
         })

@@ -5,10 +5,10 @@ use super::cut::Cuts;
 use std::collections::BTreeMap;
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Stored;
-use ucl_ir::{Factor, Rest, Rule};
+use ucl_ir::{Factor, Rule};
 
 /// The extent of a stored dim over all parts of an uneven cut in it; `None` if there is no such cut, or
-/// a part is missing.
+/// a part is missing or may be repeated.
 pub(super) fn together(
     composites: &Composites<'_>,
     cuts: Cuts<'_>,
@@ -18,7 +18,10 @@ pub(super) fn together(
     inventory: &Inventory,
 ) -> Option<u64> {
     let met = cuts.met(std::slice::from_ref(factor), &rule.terms, composites);
-    let shard = met.into_iter().find(|shard| shard.rest == Rest::Uneven)?;
+    if met.iter().any(|shard| shard.rest.repeat) {
+        return None;
+    }
+    let shard = met.into_iter().find(|shard| shard.rest.uneven.is_some())?;
     let same = inventory.tensors.iter().filter(|one| {
         one.name == stored.name && one.state == stored.state && one.shape.len() > axis
     });

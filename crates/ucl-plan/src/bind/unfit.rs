@@ -21,6 +21,15 @@ pub(crate) fn unfit_diagnostic(unfit: &Unfit, rule: &Rule, place: &str) -> Diagn
             "give the model's config with --config DIR, or one of them with --set {}=N; `--view stored` needs none",
             dims.first().map_or("k", String::as_str)
         )),
+        Unfit::Runs { dim, extent, run, over } => Diagnostic::new(
+            "ucl::fit",
+            format!(
+                "{place}: `{dim}` is {extent}, and over {} it is cut in runs of {run}, which do not add up to it",
+                over.join(", ")
+            ),
+        )
+        .at(rule.span, "this tensor is cut")
+        .help("one rank alone fits"),
         Unfit::Divide { dim, extent, ranks, over } => Diagnostic::new(
             "ucl::fit",
             format!("{place}: `{dim}` is {extent} and does not divide by {ranks} ({})", over.join(", ")),

@@ -4,6 +4,7 @@
 //! (`_save_checkpoint`, `_save_zero_checkpoint`) and the optimizers' `state_dict`.
 
 mod args;
+mod chat;
 mod flat;
 mod model;
 mod optimizer;
@@ -12,6 +13,7 @@ mod source;
 mod universal;
 
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
+pub(crate) use chat::file as chat;
 use source::Source;
 use std::collections::BTreeSet;
 use ucl_tensor::DType;

@@ -192,12 +192,8 @@ pub(super) fn common(
         entries.insert("zero_stage".to_owned(), draft.json(&zero.stage().into()));
     }
     for key in keys {
-        let carried = match source.shard(place.mp) {
-            Some(file) => copy(draft, file, &["optimizer_state_dict", key])?,
-            None => None,
-        };
-        let node = match (carried, *key) {
-            (Some(node), _) => node,
+        let node = match (source.kept(place.mp, key), *key) {
+            (Some((file, value)), _) => draft.carry(file, value)?,
             // Without them the engine keeps its own; stage 3 alone insists.
             (None, _) if zero.stage() < 3 => continue,
             (None, "loss_scaler") => scaler(draft, place),

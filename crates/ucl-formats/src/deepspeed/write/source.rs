@@ -4,13 +4,18 @@ use super::{DEEPSPEED, Run, WriteError};
 use crate::deepspeed::muon::offloads;
 use crate::inventory::Carried;
 use crate::target::{Draft, open_carried};
-use crate::torch::{NodeId, TorchFile, json};
+use crate::torch::{NodeId, TorchFile, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The file of a universal folder that has what optimizers keep beside the states of parameters.
+const UNIVERSAL: &str = "optimizer_state.pt";
 
 /// The files of the source's model-parallel ranks, without what was converted: by number.
 pub(super) struct Source {
     models: BTreeMap<u64, (String, TorchFile)>,
     shards: BTreeMap<u64, (String, TorchFile)>,
+    /// What DeepSpeed's universal folder keeps of a shard, for all ranks.
+    universal: Option<(String, TorchFile)>,
     /// The release of DeepSpeed that wrote it.
     pub(super) version: String,
 }
@@ -18,9 +23,12 @@ pub(super) struct Source {
 impl Source {
     /// Opens them.
     pub(super) fn of(run: &Run<'_>) -> Result<Source, WriteError> {
-        let mut source =
-            Source { models: BTreeMap::new(), shards: BTreeMap::new(), version: String::new() };
+        let (models, shards) = (BTreeMap::new(), BTreeMap::new());
+        let mut source = Source { models, shards, universal: None, version: String::new() };
         for carried in &run.source.carried {
+            if carried.name.rsplit('/').next() == Some(UNIVERSAL) {
+                source.universal = Some((carried.name.clone(), open_carried(carried)?));
+            }
             let (files, mp) = match number(carried) {
                 Some((true, mp)) => (&mut source.models, mp),
                 Some((false, mp)) => (&mut source.shards, mp),
@@ -41,6 +49,19 @@ impl Source {
     /// The model file of a rank, or of the first one.
     pub(super) fn model(&self, mp: u64) -> Option<&TorchFile> {
         self.models.get(&mp).or(self.models.values().next()).map(|(_, file)| file)
+    }
+
+    /// A value of a rank's optimizer that is no state of a parameter, and the file that has it.
+    pub(super) fn kept(&self, mp: u64, key: &str) -> Option<(&TorchFile, Value<'_>)> {
+        let of_shard = || {
+            let file = self.shard(mp)?;
+            Some((file, file.value.root().at(&["optimizer_state_dict", key])?))
+        };
+        let of_universal = || {
+            let (_, file) = self.universal.as_ref()?;
+            Some((file, file.value.root().get(key)?))
+        };
+        of_shard().or_else(of_universal)
     }
 
     /// The optimizer's shard of a rank, or of the first one.
@@ -66,6 +87,7 @@ impl Source {
                 names.extend(taken.map(|(name, _)| name.clone()));
             }
         }
+        names.extend(self.universal.iter().map(|(name, _)| name.clone()));
         names.into_iter().collect()
     }
 }
