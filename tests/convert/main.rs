@@ -16,6 +16,7 @@ mod hf;
 mod layers;
 mod lora;
 mod megatron;
+mod muon;
 mod padding;
 mod prefixes;
 mod ranks;

@@ -6,7 +6,7 @@ use ucl_tests::{command::convert, fixture, written};
 
 /// Converts a fixture and compares all states with the live ones; `own` are the names that only the
 /// model's own state has.
-fn check(name: &str, own: &[&str]) {
+pub(crate) fn check(name: &str, own: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     convert(&fixture(name), &out, &["--view", "stored"]);
@@ -132,12 +132,6 @@ fn mixtures_of_experts() {
     check("moe-z1-legacy-dp4-indexed", &[]);
     check("autoep-z1-ep2-dp4-indexed", &[]);
     check("autoep-z3-ep2-dp4-fp32", &[]);
-}
-
-/// What Muon follows of a matrix on a cut is on two ranks; the copies are compared.
-#[test]
-fn muon() {
-    check("ds-z2-muon-dp3-bf16", &[]);
 }
 
 #[test]

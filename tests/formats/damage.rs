@@ -319,3 +319,45 @@ fn a_run_is_found_in_all_the_ways_that_people_keep_one() {
     let inventory = read(&trainer);
     assert_eq!(inventory.documents["config"]["model_type"], "llama");
 }
+
+/// Of several runs in a folder none is taken; the folders that hold one are named.
+#[test]
+fn a_folder_of_many_runs() {
+    let (_folder, run) = copy("ds-z1-lion-dp2-fp32");
+    let all = run.with_file_name("all");
+    fs::create_dir(&all).unwrap();
+    fs::create_dir(all.join("logs")).unwrap();
+    fs::write(all.join("logs/train.txt"), "loss").unwrap();
+    fs::write(all.join("notes.txt"), "ours").unwrap();
+    fs::rename(&run, all.join("first")).unwrap();
+    let alone = survey(&all);
+    assert_eq!(alone.problems, []);
+    assert!(alone.inventory.root.ends_with("first/global_step3"));
+    let (_second, run) = copy("mfsdp-llama-w2");
+    fs::rename(&run, all.join("second")).unwrap();
+    let (_third, run) = copy("ds-z3-lion-dp2-fp32");
+    fs::rename(&run, all.join("third")).unwrap();
+    fs::remove_file(all.join("third/latest")).unwrap();
+    let many = told(&all);
+    fs::remove_file(all.join("first/latest")).unwrap();
+    fs::create_dir(all.join("first/global_step4")).unwrap();
+    for entry in fs::read_dir(all.join("first/global_step3")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, all.join("first/global_step4").join(path.file_name().unwrap())).unwrap();
+    }
+    let steps = told(&all.join("first"));
+    insta::assert_snapshot!(
+        format!("{many}\n\n{steps}").replace(&all.display().to_string(), "<all>")
+    );
+}
+
+/// Muon's buffers are as long as the matrices that a part meets.
+#[test]
+fn muons_momentum_of_another_rank() {
+    insta::assert_snapshot!(after("ds-z2-muon-dp3-bf16", |run| {
+        let shard = |rank: u32| {
+            run.join(format!("global_step3/bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"))
+        };
+        fs::copy(shard(2), shard(0)).unwrap();
+    }));
+}

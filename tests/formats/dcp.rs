@@ -9,7 +9,7 @@ use ucl_formats::{Problem, survey};
 
 const SMALL: &str = "fsdp2-llama-fp32-w2";
 
-fn told(run: &Path) -> String {
+pub(crate) fn told(run: &Path) -> String {
     let problems = survey(run).problems;
     let line = |problem: &Problem| {
         let help = problem.help.as_deref().unwrap_or("-");
@@ -25,8 +25,13 @@ fn metadata(run: &Path) -> PathBuf {
 
 /// Changes `.metadata` as a pickle and says what is told then.
 fn after(change: impl FnOnce(&mut Pickle)) -> String {
-    let (_folder, run) = copy(SMALL);
-    let path = metadata(&run);
+    after_of(SMALL, "step-3/.metadata", change)
+}
+
+/// The same for the `.metadata` of a fixture.
+pub(crate) fn after_of(fixture: &str, metadata: &str, change: impl FnOnce(&mut Pickle)) -> String {
+    let (_folder, run) = copy(fixture);
+    let path = run.join(metadata);
     let mut pickle = Pickle::parse(&fs::read(&path).unwrap()).unwrap();
     change(&mut pickle);
     fs::write(&path, emit(&pickle).unwrap()).unwrap();
@@ -35,12 +40,12 @@ fn after(change: impl FnOnce(&mut Pickle)) -> String {
     told
 }
 
-fn entry<'a>(pickle: &'a Pickle, name: &str) -> Value<'a> {
+pub(crate) fn entry<'a>(pickle: &'a Pickle, name: &str) -> Value<'a> {
     pickle.root().attr("state_dict_metadata").unwrap().get(name).unwrap()
 }
 
 /// The place of a chunk of a tensor.
-fn place<'a>(pickle: &'a Pickle, name: &str, offset: &[u64]) -> Value<'a> {
+pub(crate) fn place<'a>(pickle: &'a Pickle, name: &str, offset: &[u64]) -> Value<'a> {
     let mut stored = pickle.root().attr("storage_data").unwrap().pairs().unwrap();
     let wanted = |key: Value<'_>| {
         key.attr("fqn").unwrap().as_str() == Some(name)
@@ -50,7 +55,7 @@ fn place<'a>(pickle: &'a Pickle, name: &str, offset: &[u64]) -> Value<'a> {
 }
 
 /// Gives an attribute of an object another value. Small values are shared, so a new one is made.
-fn set(pickle: &mut Pickle, object: NodeId, attribute: &str, value: NodeId) {
+pub(crate) fn set(pickle: &mut Pickle, object: NodeId, attribute: &str, value: NodeId) {
     let state = pickle.value(object).state().unwrap().id();
     let pairs = pickle.value(state).pairs().unwrap();
     let at = pairs.into_iter().position(|(key, _)| key.as_str() == Some(attribute)).unwrap();

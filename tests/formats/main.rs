@@ -5,6 +5,7 @@
 mod damage;
 mod dcp;
 mod experts;
+mod fsdp_dtensor;
 mod gather;
 mod partitioned;
 mod plain;

@@ -1,7 +1,7 @@
 //! ZeRO-3 checkpoints that are not as they were written.
 
 use crate::copy;
-use crate::damage::{after, edit, set};
+use crate::damage::{after, edit, replace, set};
 use std::fs;
 use std::path::{Path, PathBuf};
 use ucl_formats::inventory::Data;
@@ -98,6 +98,43 @@ fn a_model_file_of_another_model() {
     insta::assert_snapshot!(after(FROZEN, |run| {
         fs::copy(model(&of(ODD), 1), model(run, 1)).unwrap();
     }));
+}
+
+/// `ds_zero_partition_groups` says who shares experts, `ds_autoep_layers` whose they are.
+#[test]
+fn experts_that_are_shared_wrongly() {
+    let stacks = "autoep-z3-ep2-dp4-fp32";
+    let shared = |ranks: &'static [u8]| {
+        // Rank 1 shares its experts with rank 3.
+        after(stacks, |run| edit(&shard(run, 1), |bytes| replace(bytes, b"K\x01K\x03e", ranks)))
+    };
+    let told = [
+        ("not with itself", shared(b"K\x02K\x03e")),
+        ("with one of the others", shared(b"K\x01K\x02e")),
+        ("with none", shared(b"K\x01K\x09e")),
+        ("of another rank", after(stacks, |run| edit(&model(run, 1), |b| set(b, "ep_rank", 0)))),
+        (
+            "of one rank twice",
+            after(stacks, |run| {
+                for rank in [1, 3] {
+                    edit(&model(run, rank), |bytes| set(bytes, "ep_rank", 0));
+                }
+            }),
+        ),
+        ("of no rank", after(stacks, |run| edit(&model(run, 2), |b| set(b, "ep_rank", 9)))),
+        (
+            "with none who tells",
+            after(stacks, |run| {
+                for rank in 0..4 {
+                    let names: [&[u8]; 2] =
+                        [b"ds_zero_partition_groups", b"ds_zero_partition_groupX"];
+                    edit(&shard(run, rank), |bytes| replace(bytes, names[0], names[1]));
+                }
+            }),
+        ),
+    ];
+    let lines = told.map(|(what, told)| format!("-- {what}\n{told}"));
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]

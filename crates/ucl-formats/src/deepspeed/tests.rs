@@ -131,3 +131,22 @@ fn muons_momentum_of_an_elastic_save() {
         assert_eq!(unread, if lost { vec![told] } else { vec![] });
     }
 }
+
+#[test]
+fn muons_momentum_of_another_run() {
+    // The masters' parts are of the same length, the matrices that they meet are not.
+    let run = |first, second| {
+        let groups = vec![vec![("a", first), ("b", second), ("c", 6)]];
+        let folder = tempfile::tempdir().unwrap();
+        Synth { ranks: 3, groups, muon: true, ..Synth::default() }.write(folder.path());
+        folder
+    };
+    let (folder, other) = (run(6, 5), run(5, 6));
+    let shard = "zero_pp_rank_0_mp_rank_00_optim_states.pt";
+    std::fs::copy(other.path().join(shard), folder.path().join(shard)).unwrap();
+    let problems = survey(folder.path()).problems;
+    let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let wanted = "`momentum_buffer` of group 0 has 11 elements, expected 6: data rank 0 of 3 holds all of each \
+                  matrix that its part of 17 elements meets, by the shapes in mp_rank_00_model_states.pt";
+    assert_eq!(told, [wanted]);
+}

@@ -4,11 +4,15 @@
 use super::super::folder::Sharded;
 use super::common::arguments;
 use crate::inventory::{Framework, Inventory, Problem};
+use crate::ranks::MIXED;
 use crate::torch::{TorchFile, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 /// What the halves of a gated layer's parameter end with.
 const HALVES: [&str; 2] = ["_w", "_v"];
+/// What is saved in halves.
+const WHOLE: [&str; 2] = [".weight", ".bias"];
 
 /// Takes what Megatron-LM tells of its run, if the save is of it: a save of PyTorch's that has `args` and
 /// `checkpoint_version` at the top.
@@ -33,7 +37,36 @@ pub(crate) fn tell(folder: &Sharded, inventory: &mut Inventory, problems: &mut V
     arguments((read, Some(whole(&version))), &path, inventory, problems);
     let iteration = object("iteration").and_then(|iteration| iteration.open().ok());
     inventory.step = iteration.and_then(|file| file.value.root().as_u64()).or(inventory.step);
+    both_halves(&path, inventory, problems);
     name_halves(inventory);
+}
+
+/// A gated layer has both halves, of one shape.
+fn both_halves(path: &Path, inventory: &Inventory, problems: &mut Vec<Problem>) {
+    let held = inventory.tensors.iter().map(|held| ((&*held.state, &*held.name), &held.shape));
+    let shapes: HashMap<(&str, &str), &Vec<u64>> = held.collect();
+    for held in &inventory.tensors {
+        for (own, other) in [(HALVES[0], HALVES[1]), (HALVES[1], HALVES[0])] {
+            let whole = held.name.strip_suffix(own);
+            let Some(whole) = whole.filter(|name| WHOLE.iter().any(|end| name.ends_with(end)))
+            else {
+                continue;
+            };
+            let other = format!("{whole}{other}");
+            let (name, state, shape) = (&held.name, &held.state, &held.shape);
+            let wrong = match shapes.get(&(&**state, &*other)) {
+                None => format!(
+                    "`{name}` ({state}) is half of a gated layer, and there is no `{other}`"
+                ),
+                // Said once, of the first.
+                Some(theirs) if *theirs != shape && own == HALVES[0] => format!(
+                    "`{name}` ({state}) has the shape {shape:?}, the other half of it, `{other}`, has {theirs:?}"
+                ),
+                Some(_) => continue,
+            };
+            problems.push(Problem::new(path, wrong).help(MIXED));
+        }
+    }
 }
 
 /// Groups name the whole parameters; the states are of the halves.
