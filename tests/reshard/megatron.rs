@@ -160,9 +160,12 @@ fn stages_may_be_uneven() {
         let digests: [BTreeMap<_, _>; 2] =
             [&there, &through].map(|folder| written::digests(folder).into_iter().collect());
         assert_eq!(digests[0], digests[1], "{name} to {stages}");
-        let even = made(&source, at("even"), &target[..4]);
-        let other = written::digests(&even).into_iter().collect::<BTreeMap<_, _>>();
-        assert_ne!(other, digests[0], "{name} to {stages}");
+        // Four layers are no equal stages of three.
+        if mesh != "pp=3" {
+            let even = made(&source, at("even"), &target[..4]);
+            let other = written::digests(&even).into_iter().collect::<BTreeMap<_, _>>();
+            assert_ne!(other, digests[0], "{name} to {stages}");
+        }
     }
 }
 
