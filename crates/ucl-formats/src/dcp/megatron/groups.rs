@@ -62,8 +62,10 @@ fn assign(groups: &mut [Group], inventory: &Inventory) -> Result<(), String> {
     let own_rate = said("decoupled_lr").filter(|rate| rate.is_number());
     let hyper = groups.iter().map(|group| {
         let mut hyper = group.hyper.clone();
-        if own_rate.is_some() && hyper.get("max_lr") == own_rate {
-            hyper.insert("is_decoupled_lr".to_owned(), Json::Bool(true));
+        let flag = hyper.get("is_decoupled_lr").is_some_and(|flag| *flag == Json::Bool(true));
+        if own_rate.is_some() {
+            let own = flag || hyper.get("max_lr") == own_rate;
+            hyper.insert("is_decoupled_lr".to_owned(), Json::Bool(own));
         }
         hyper
     });

@@ -84,6 +84,7 @@ struct Place<'r> {
 pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError> {
     let source = Source::of(run)?;
     possible(run, zero)?;
+    no_experts(run, &source)?;
     let dp = size(run, "dp");
     let places = places(run);
     let layered = source::is_layered(run);
@@ -165,6 +166,22 @@ fn size(run: &Run<'_>, axis: &str) -> u64 {
 
 fn has_optimizer(run: &Run<'_>) -> bool {
     run.ranks.iter().flat_map(|rank| &rank.tensors).any(Held::is_trained)
+}
+
+/// Experts that DeepSpeed's load looks for where they would not be.
+fn no_experts(run: &Run<'_>, source: &Source) -> Result<(), WriteError> {
+    let mut held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    match held.find(|held| source.has_experts() && held.name.split('.').any(|p| p == "experts")) {
+        Some(held) => Err(WriteError::refused(
+            format!(
+                "{:?} is of a mixture of experts of DeepSpeed's own, whose load wants experts in files of their own; \
+                 this version cannot write those",
+                held.name
+            ),
+            "`--to universal` keeps every expert whole and its states, `--to dcp` goes on under FSDP",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What the format has no place for.

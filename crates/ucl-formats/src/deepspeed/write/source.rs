@@ -64,6 +64,16 @@ impl Source {
         of_shard().or_else(of_universal)
     }
 
+    /// Whether the run's experts are DeepSpeed's own, which it keeps in files beside all else.
+    pub(super) fn has_experts(&self) -> bool {
+        let said = |key: &str| self.model(0).and_then(|file| file.value.root().get(key));
+        let several = |value: Value<'_>| {
+            value.as_u64().is_some_and(|number| number > 0)
+                || value.items().is_some_and(|mut items| items.next().is_some())
+        };
+        ["num_experts", "ds_autoep_layers"].into_iter().filter_map(said).any(several)
+    }
+
     /// The optimizer's shard of a rank, or of the first one.
     pub(super) fn shard(&self, mp: u64) -> Option<&TorchFile> {
         self.shards.get(&mp).or(self.shards.values().next()).map(|(_, file)| file)

@@ -9,7 +9,7 @@ use super::model::{self, scalar};
 use super::optimizer::{common, param_groups};
 use super::partitioned::SubGroups;
 use super::source::{Source, is_layered};
-use super::{Place, Zero, has_optimizer, known_axes, places, size, steps, tag};
+use super::{Place, Zero, has_optimizer, known_axes, no_experts, places, size, steps, tag};
 use crate::target::{Buffer, Draft, Held, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 use crate::torch::NodeId;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ fn folder(run: &Run<'_>) -> String {
 pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     let source = Source::of(run)?;
     known_axes(run)?;
+    no_experts(run, &source)?;
     let Some(uncut) = run.uncut.as_ref().filter(|_| has_optimizer(run)) else {
         return Err(WriteError::refused(
             "DeepSpeed's universal load is that of its optimizer, and there is no optimizer here",
