@@ -162,8 +162,8 @@ fn wrong_stages(shard: &Shard, layers: u64, ranks: u64, stages: &[u64]) -> Optio
     let wrong = if stages.len() as u64 != ranks {
         format!("{} stages are said, and {over} = {ranks}", stages.len())
     } else {
-        let sum: u64 = stages.iter().sum();
-        (sum != layers).then(|| {
+        let sum: u128 = stages.iter().map(|own| u128::from(*own)).sum();
+        (sum != u128::from(layers)).then(|| {
             format!("the stages that are said have {sum} layers, the model has {layers}")
         })?
     };

@@ -120,10 +120,9 @@ impl<'a> Cuts<'a> {
     ) -> Option<(u64, u64)> {
         let part = self.part(shard, rank);
         if shard.stage && !self.stages.is_empty() {
-            let before = self.stages.iter().take(usize::try_from(part).ok()?);
-            let own = self.stages.get(usize::try_from(part).ok()?)?;
-            let before: u64 = before.sum();
-            return Some((before, before + own));
+            let (before, from) = self.stages.split_at_checked(usize::try_from(part).ok()?)?;
+            let before: u64 = before.iter().sum();
+            return Some((before, before + from.first()?));
         }
         interval(extent, (self.ranks(shard), part), &shard.rest, size)
     }
