@@ -60,6 +60,7 @@ impl Plan<'_> {
             padded_vocab: self.cut.padded_vocab,
             args: self.cut.args.clone(),
             class: self.cut.class.as_ref().map(|class| class.name.clone()),
+            positions: self.cut.positions,
             source: self.bound.inventory,
             uncut,
         };

@@ -1,7 +1,9 @@
 //! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
 
 use crate::algebra::Expr;
-use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, unfit_diagnostic};
+use crate::bind::{
+    Composites, Cuts, Lowering, Members, Sizes, exists, is_under, unfit_diagnostic,
+};
 use crate::params::{Param, every};
 use crate::target::Item;
 use std::collections::{BTreeMap, HashSet};
@@ -103,8 +105,12 @@ impl Speller<'_> {
         of_copy.or(applies).map(|spelling| &spelling.template)
     }
 
-    /// Whether a parameter without layers lies on this rank's pipeline stage.
+    /// Whether a parameter lies on this rank: only some may keep it, and one without layers has its
+    /// pipeline stage.
     fn is_here(&self, rule: &Rule) -> bool {
+        if self.is_left_out(rule) {
+            return false;
+        }
         let Some(stage) = self.stage() else { return true };
         let Some(param) = self.program.model.params.iter().find(|p| p.path == rule.terms[0]) else {
             return true;
@@ -114,6 +120,15 @@ impl Speller<'_> {
         }
         let (part, ranks) = (self.cuts.part(stage, self.rank), self.cuts.ranks(stage));
         if param.before_each { part == 0 } else { part + 1 == ranks }
+    }
+
+    /// Whether ranks of another coordinate alone keep a parameter.
+    fn is_left_out(&self, rule: &Rule) -> bool {
+        let keeps = self.cuts.layout.map_or(&[][..], |layout| &layout.keeps);
+        let of = |path: &String| rule.terms.iter().any(|term| is_under(term, path));
+        keeps.iter().filter(|keep| keep.params.iter().any(of)).any(|keep| {
+            self.cuts.coordinate(self.rank, &keep.over).is_some_and(|own| own != keep.at)
+        })
     }
 
     /// Whether this stage repeats a parameter that lies on another: the last one does of what has a
