@@ -2,7 +2,8 @@
 //!
 //! A configuration is what the `config.json` of the model says of sizes, with the names of its model
 //! type. The numbers of parameters are those that the publishers and the hub state: Llama's and
-//! Mixtral's total of the safetensors index, Pythia's table in its README, GPT-2's `num_parameters()`.
+//! Mixtral's total of the safetensors index, Pythia's table in its README, the `num_parameters()` of
+//! transformers for GPT-2, OPT, Falcon, Phi and Qwen2-MoE.
 
 use crate::simulate::{mesh, program, programs};
 use serde_json::{Map, Value, json};
@@ -129,7 +130,7 @@ fn qwen2_moe(name: &'static str, [h, n, k, l, f, s, e]: [u64; 7], parameters: u6
         "model_type": "qwen2_moe", "hidden_size": h, "num_attention_heads": n,
         "num_key_value_heads": k, "num_hidden_layers": l, "moe_intermediate_size": f,
         "shared_expert_intermediate_size": s, "num_experts": e, "intermediate_size": s,
-        "decoder_sparse_step": 1, "vocab_size": 151_936, "tie_word_embeddings": false,
+        "num_experts_per_tok": s / f, "decoder_sparse_step": 1, "vocab_size": 151_936, "tie_word_embeddings": false,
     });
     let with = &["attn.q.bias", "attn.k.bias", "attn.v.bias"];
     Published { name, model: "qwen2-moe", config, with, parameters }

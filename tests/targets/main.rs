@@ -6,6 +6,7 @@ mod chat;
 mod dcp;
 mod deepspeed;
 mod fastgen;
+mod fastgen_once;
 mod hf_states;
 mod torch_dist;
 

@@ -110,8 +110,10 @@ pub fn recognise<'a>(
         spelled_alone(&mut out, name);
         spelled_alone(&mut aside, name);
     }
-    keep_ancestors(&mut out);
-    keep_ancestors(&mut aside);
+    for recognition in [&mut out, &mut aside] {
+        keep_ancestors(recognition);
+        keep_complete(recognition);
+    }
     differ::drop_equal(&mut out.fits, &mut out.lost);
     for (model, view, reasons) in &out.near {
         out.lost.push(Lost {
@@ -149,6 +151,25 @@ fn keep_ancestors(recognition: &mut Recognition<'_>) {
             detail: None,
         }));
         ancestor.is_none()
+    });
+}
+
+/// Of models that fit, one that has all its parameters is meant, not one that lacks some.
+fn keep_complete(recognition: &mut Recognition<'_>) {
+    let Recognition { fits, lost, .. } = recognition;
+    let complete = fits.iter().find(|fit| fit.bound.missing.is_empty());
+    let Some(complete) = complete.map(|fit| fit.program.model.name.clone()) else { return };
+    fits.retain(|fit| {
+        let lacking = fit.bound.missing.len();
+        if lacking > 0 {
+            lost.push(Lost {
+                model: fit.program.model.name.clone(),
+                view: fit.view.name.clone(),
+                why: format!("lacks {lacking} of its parameters, and {complete} none"),
+                detail: fit.bound.missing.first().cloned(),
+            });
+        }
+        lacking == 0
     });
 }
 
