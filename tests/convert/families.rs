@@ -73,6 +73,15 @@ fn mixtures_as_transformers_5_has_them_in_memory() {
     }
 }
 
+/// Sizes that no shape of these files tells: heads that are wrong by a factor where all have a key of
+/// their own, a width of layers that are not there.
+const UNTOLD: [(&str, &str); 4] = [
+    ("hf-opt-fp16", "num_attention_heads"),
+    ("hf-opt-projected-fp16", "num_attention_heads"),
+    ("hf-falcon-rw-bf16", "num_attention_heads"),
+    ("hf-qwen2moe-sparse-bf16", "intermediate_size"),
+];
+
 /// Each size of the config is held against the file.
 #[test]
 fn the_config_of_another_model_is_refused() {
@@ -89,13 +98,12 @@ fn the_config_of_another_model_is_refused() {
             "ffn_dim",
             "ffn_hidden_size",
             "word_embed_proj_dim",
-            "max_position_embeddings",
             "moe_intermediate_size",
             "shared_expert_intermediate_size",
             "num_experts",
         ];
         let keys = sizes.iter().chain(&more).filter(|key| config.contains_key(**key));
-        for key in keys {
+        for key in keys.filter(|key| !UNTOLD.contains(&(name, **key))) {
             let folder = tempfile::tempdir().expect("a folder");
             let (source, out) = (folder.path().join("hf"), folder.path().join("out"));
             fs::create_dir(&source).expect("a folder");

@@ -41,9 +41,7 @@ fn changed(name: &str, change: impl Fn(&str) -> Option<String>) -> (tempfile::Te
 
 #[test]
 fn hf_to_universal_and_back_is_bit_identical() {
-    for (flags, name) in
-        [(&["--spec", &glm()][..], "hf-glm4moe-bf16"), (&[], "hf-qwen2moe-bf16")]
-    {
+    for (flags, name) in [(&["--spec", &glm()][..], "hf-glm4moe-bf16"), (&[], "hf-qwen2moe-bf16")] {
         let folder = tempfile::tempdir().expect("a folder");
         let (universal, back) = (folder.path().join("universal"), folder.path().join("back"));
         convert(&fixture(name), &universal, flags);
@@ -51,8 +49,7 @@ fn hf_to_universal_and_back_is_bit_identical() {
         convert(&universal, &back, &["--view", "hf"]);
         assert_eq!(written::states(&back)["param"], tensors(&fixture(name)), "{name}");
         let names: Vec<String> = written::states(&universal)["param"].keys().cloned().collect();
-        let (dense, gate) =
-            if flags.is_empty() { (2, "dense.gate") } else { (0, "mlp.gate") };
+        let (dense, gate) = if flags.is_empty() { (2, "dense.gate") } else { (0, "mlp.gate") };
         for layer in 0..3 {
             let has = |param: &str| names.contains(&format!("l.{layer}.{param}"));
             assert_eq!(has(gate), layer == dense, "{names:?}");

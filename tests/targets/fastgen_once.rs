@@ -70,8 +70,18 @@ fn biases_behind_a_sum_lie_on_the_first_rank() {
     convert(&source, &out, &[&TO[..], &["--mesh", "tp=2"]].concat());
     let own = values(&source);
     let order = [
-        "qkv_w", "qkv_b", "attn_out_w", "attn_out_b", "mlp_1_w", "mlp_1_b", "mlp_2_w", "mlp_2_b",
-        "attn_norm_beta", "attn_norm_gamma", "mlp_norm_beta", "mlp_norm_gamma",
+        "qkv_w",
+        "qkv_b",
+        "attn_out_w",
+        "attn_out_b",
+        "mlp_1_w",
+        "mlp_1_b",
+        "mlp_2_w",
+        "mlp_2_b",
+        "attn_norm_beta",
+        "attn_norm_gamma",
+        "mlp_norm_beta",
+        "mlp_norm_gamma",
     ];
     let absent = json!({"dtype": "None", "shape": null, "strides": null, "offset": -1});
     for rank in 0..2 {

@@ -196,7 +196,9 @@ impl Reader<'_> {
             MergeOp::Average => Pattern::Average(merge.over.clone()),
             MergeOp::Sum => Pattern::Sum(merge.over.clone()),
         }));
-        found.extend(keeps.into_iter().map(|keep| Pattern::Keep { over: keep.over.clone(), at: keep.at }));
+        found.extend(
+            keeps.into_iter().map(|keep| Pattern::Keep { over: keep.over.clone(), at: keep.at }),
+        );
         let atoms: Vec<String> = self.rule.shape.iter().flat_map(|f| self.atoms.of(f)).collect();
         let padded = layout.pads.iter().filter(|pad| {
             atoms.contains(&pad.dim) || self.rule.shape.contains(&Factor::Name(pad.dim.clone()))

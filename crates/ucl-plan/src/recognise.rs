@@ -14,7 +14,7 @@ use crate::target::{Naming, usable_view};
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Framework;
-use ucl_ir::{Diagnostic, Layout, Program, View};
+use ucl_ir::{Diagnostic, Layout, Model, Program, View};
 
 /// What the user said about the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,11 +139,11 @@ fn quoted(names: &[String]) -> String {
 
 /// Of related models that fit, the ancestor is meant: what it lacks nobody needs.
 fn keep_ancestors(recognition: &mut Recognition<'_>) {
-    let names: Vec<String> =
-        recognition.fits.iter().map(|fit| fit.program.model.name.clone()).collect();
     let Recognition { fits, lost, .. } = recognition;
+    let known: Vec<&Program> = fits.iter().map(|fit| fit.program).collect();
     fits.retain(|fit| {
-        let ancestor = fit.program.model.ancestors.iter().find(|name| names.contains(name));
+        let older = known.iter().find(|older| is_ancestor(&older.model, &fit.program.model));
+        let ancestor = older.map(|older| &older.model.name);
         lost.extend(ancestor.map(|ancestor| Lost {
             model: fit.program.model.name.clone(),
             view: fit.view.name.clone(),
@@ -152,6 +152,22 @@ fn keep_ancestors(recognition: &mut Recognition<'_>) {
         }));
         ancestor.is_none()
     });
+}
+
+/// Whether a model extends another, or both are what one file makes of any model, here of two of which
+/// one extends the other.
+fn is_ancestor(older: &Model, model: &Model) -> bool {
+    // `reward-llama` is `reward` of the first of its ancestors.
+    let made = |model: &Model| {
+        let of = model.ancestors.first()?;
+        Some((model.name.strip_suffix(of)?.to_owned(), of.clone()))
+    };
+    let has = |name: &String| model.ancestors.contains(name);
+    let alike = || match (made(older), made(model)) {
+        (Some((by, of)), Some((by_it, of_it))) => by == by_it && of != of_it && has(&of),
+        _ => false,
+    };
+    has(&older.name) || alike()
 }
 
 /// Of models that fit, one that has all its parameters is meant, not one that lacks some.

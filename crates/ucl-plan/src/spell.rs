@@ -1,9 +1,7 @@
 //! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
 
 use crate::algebra::Expr;
-use crate::bind::{
-    Composites, Cuts, Lowering, Members, Sizes, exists, is_under, unfit_diagnostic,
-};
+use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, is_under, unfit_diagnostic};
 use crate::params::{Param, every};
 use crate::target::Item;
 use std::collections::{BTreeMap, HashSet};
