@@ -124,7 +124,12 @@ pub fn recognise<'a>(
         });
     }
     out.aside_near = aside.near;
-    for fit in aside.fits.iter().filter(|fit| fit.bound.missing.is_empty()) {
+    // An extension of what fits says nothing more.
+    let extends = |fit: &Fit<'_>| {
+        out.fits.iter().any(|known| is_ancestor(&known.program.model, &fit.program.model))
+    };
+    aside.fits.retain(|fit| fit.bound.missing.is_empty() && !extends(fit));
+    for fit in &aside.fits {
         let (model, view) = (fit.program.model.name.clone(), fit.view.name.clone());
         let why = format!("fits, but its types are {}", quoted(&fit.program.model.types));
         out.aside.push((model.clone(), view.clone()));
