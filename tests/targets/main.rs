@@ -5,9 +5,11 @@
 mod chat;
 mod dcp;
 mod deepspeed;
+mod families;
 mod fastgen;
 mod fastgen_once;
 mod hf_states;
+mod order;
 mod torch_dist;
 
 use std::collections::BTreeMap;

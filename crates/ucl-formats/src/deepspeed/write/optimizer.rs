@@ -26,6 +26,7 @@ pub(super) fn flat(
     let of_matrices = has_matrices(zero, source, place);
     let (mut masters, mut paddings, mut mappings, mut numbered) = (vec![], vec![], vec![], vec![]);
     for (group, members) in members(place.rank, run.groups.len()).iter().enumerate() {
+        let members = &source.in_buffer(members, place.mp, (zero, ranks));
         let partition = Partition::of((place.at, place.rank), members, dp, ranks);
         let (parts, width) = (&partition.parts, partition.width);
         let flat = Flat { run, place, parts, width };

@@ -9,7 +9,7 @@ use super::model::{self, scalar};
 use super::optimizer::{common, param_groups};
 use super::partitioned::SubGroups;
 use super::source::{Source, is_layered};
-use super::{Place, Zero, has_optimizer, known_axes, no_experts, places, size, steps, tag};
+use super::{Place, Zero, has_optimizer, known_axes, lossy, no_experts, places, size, tag};
 use crate::target::{Buffer, Draft, Held, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 use crate::torch::NodeId;
 use serde_json::{Value, json};
@@ -39,7 +39,8 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     let places = places(run);
     let mut files = Vec::new();
     for place in &places {
-        files.push(model::whole(run, place, Zero::One, layered, &source)?);
+        // Not of a stage that deals parameters out: names are all that the load goes by.
+        files.push(model::whole(run, place, Zero::Bf16Optimizer, layered, &source)?);
         if size(run, "pp") == 1 && !layered {
             let groups = run.groups.len();
             let laid = SubGroups::of(place.rank, groups, Zero::SUB_GROUP_SIZE, size(run, "dp"));
@@ -57,7 +58,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: steps(run) })
+    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: lossy(run, &source) })
 }
 
 /// The files of a parameter: one for each state.
