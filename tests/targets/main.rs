@@ -7,6 +7,7 @@ mod dcp;
 mod deepspeed;
 mod families;
 mod fastgen;
+mod fastgen_once;
 mod hf_states;
 mod order;
 mod torch_dist;

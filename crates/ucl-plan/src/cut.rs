@@ -28,6 +28,10 @@ pub(crate) struct Cut {
     pub(crate) keeps_args: bool,
     /// The class that loads a model of its type, where the view has one.
     pub(crate) class: Option<Class>,
+    /// How long a sequence may be, where the spec says what holds in a config that does not.
+    pub(crate) positions: Option<u64>,
+    /// What the view has an equation for and the checkpoint lacks.
+    pub(crate) absent: Vec<String>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
     pub(crate) broken: Vec<(String, u64, u64)>,
     /// Whether the last of the ranks is none: it has every tensor whole.
@@ -111,6 +115,8 @@ pub(crate) fn cut(
     let mut cut = Cut {
         padded_vocab: padded.get("v").copied(),
         class: model_type(bound.inventory).and_then(|of| view.classes.get(of).cloned()),
+        positions: numbers("positions").and_then(|number| u64::try_from(number).ok()),
+        absent: absent(bound, program, view),
         broken: broken_runs(bound, layout),
         ..Cut::default()
     };
@@ -214,6 +220,14 @@ fn view_of<'a>(
 fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option<&'a Layout> {
     let own = bound.layout.as_ref().filter(|name| view.layouts.contains(name));
     program.layouts.get(own.or(view.layouts.first())?)
+}
+
+/// What the view has an equation for and the checkpoint lacks.
+fn absent(bound: &Bound<'_>, program: &Program, view: &View) -> Vec<String> {
+    let has = |path: &str| bound.params.iter().any(|param| param.path == path);
+    let is_tied = |path: &str| program.model.param(path).is_some_and(|param| param.tied.is_some());
+    let terms = view.rules.iter().flat_map(|rule| &rule.terms);
+    terms.filter(|path| !has(path) && !(bound.tied && is_tied(path))).cloned().collect()
 }
 
 /// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.

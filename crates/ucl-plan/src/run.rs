@@ -62,6 +62,7 @@ impl Plan<'_> {
             args: self.cut.args.clone(),
             keeps_args: self.cut.keeps_args,
             class: self.cut.class.as_ref().map(|class| class.name.clone()),
+            positions: self.cut.positions,
             source: self.bound.inventory,
             uncut,
         };

@@ -104,8 +104,12 @@ impl Speller<'_> {
         of_copy.or(applies).map(|spelling| &spelling.template)
     }
 
-    /// Whether a parameter without layers lies on this rank's pipeline stage.
+    /// Whether a parameter lies on this rank: only some may keep it, and one without layers has its
+    /// pipeline stage.
     fn is_here(&self, rule: &Rule) -> bool {
+        if self.is_left_out(rule) {
+            return false;
+        }
         let Some(stage) = self.stage() else { return true };
         let Some(param) = self.program.model.params.iter().find(|p| p.path == rule.terms[0]) else {
             return true;
@@ -115,6 +119,15 @@ impl Speller<'_> {
         }
         let (part, ranks) = (self.cuts.part(stage, self.rank), self.cuts.ranks(stage));
         if param.before_each { part == 0 } else { part + 1 == ranks }
+    }
+
+    /// Whether ranks of another coordinate alone keep a parameter.
+    fn is_left_out(&self, rule: &Rule) -> bool {
+        let keeps = self.cuts.layout.map_or(&[][..], |layout| &layout.keeps);
+        let of = |path: &String| rule.terms.iter().any(|term| is_under(term, path));
+        keeps.iter().filter(|keep| keep.params.iter().any(of)).any(|keep| {
+            self.cuts.coordinate(self.rank, &keep.over).is_some_and(|own| own != keep.at)
+        })
     }
 
     /// Whether this stage repeats a parameter that lies on another: the last one does of what has a

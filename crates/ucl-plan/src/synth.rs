@@ -65,6 +65,7 @@ impl Synth {
         };
         let laid = format.lay_out(&Run {
             class: None,
+            positions: None,
             mesh: run.mesh,
             stages: Vec::new(),
             step: Some(run.step),
