@@ -9,7 +9,7 @@ use super::experts::{Expert, Experts};
 use super::mesh::{Degrees, MOST_FILES, is_of_experts};
 use super::model::{ModelFile, Shapes};
 use super::shard::Shard;
-use crate::inventory::{Mesh, Problem};
+use crate::inventory::{Mesh, Problem, is_shared};
 use crate::ranks::Opened;
 use crate::ranks::{MIXED, count};
 use indexmap::IndexSet;
@@ -57,8 +57,14 @@ impl Param {
 
 /// What is in a group, over all `mp` ranks and ranks of experts.
 pub(super) fn params(laid: &[Laid<'_>], index: usize) -> IndexSet<String> {
-    let groups = laid.iter().filter(|group| group.index == index);
-    groups.flat_map(|group| &group.params).map(|param| param.name.clone()).collect()
+    let groups: Vec<_> = laid.iter().filter(|group| group.index == index).collect();
+    let names = groups.iter().flat_map(|group| &group.params).map(|param| &param.name);
+    // A pipeline's module has what its layers share in front of all layers, on however many stages they are.
+    let is_layers = |param: &Param| !is_shared(&param.name);
+    let leads = groups.iter().all(|group| group.params.is_sorted_by_key(is_layers));
+    let (shared, rest): (Vec<_>, Vec<_>) =
+        names.cloned().partition(|name| leads && is_shared(name));
+    shared.into_iter().chain(rest).collect()
 }
 
 type Shards<'a> = HashMap<(u64, u64), &'a Opened<Shard>>;
