@@ -3,6 +3,7 @@
 use crate::bind::{Bound, Cuts, Scope, obligations, target_numbers};
 use crate::class::model_type;
 use crate::document::document_of;
+use crate::pipeline;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
 use crate::target::{Item, Naming, of_view, universal, usable_view};
@@ -34,6 +35,8 @@ pub(crate) struct Cut {
     pub(crate) absent: Vec<String>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
     pub(crate) broken: Vec<(String, u64, u64)>,
+    /// What was taken for granted, a sentence each.
+    pub(crate) notes: Vec<String>,
     /// Whether the last of the ranks is none: it has every tensor whole.
     pub(crate) uncut: bool,
 }
@@ -172,24 +175,31 @@ fn tied_names(program: &Program, view: &View, prefix: Option<&str>) -> Vec<(Stri
     names.collect()
 }
 
-/// The source's own names on one rank: without a spec nothing can be cut but over data parallelism.
+/// The source's own names: without a spec nothing can be cut but over data parallelism, and the layers of a
+/// pipeline shared out among its stages.
 fn whole(
     bound: &Bound<'_>,
     mesh: &Mesh,
     stages: &[u64],
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    if !stages.is_empty() {
+    let of_pipeline = !bound.inventory.stages.is_empty();
+    if !stages.is_empty() && !of_pipeline {
         let message = "without a spec nobody knows which layers a pipeline stage has";
         let help = "name the model with --spec, or leave --stages out";
         return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
     }
-    if let Some((axis, _)) = mesh.iter().find(|(axis, size)| *axis != "dp" && **size > 1) {
+    let is_cut = |axis: &str| axis != "dp" && !(axis == "pp" && of_pipeline);
+    if let Some((axis, _)) = mesh.iter().find(|(axis, size)| is_cut(axis) && **size > 1) {
         let message = format!("without a spec no tensor can be cut over `{axis}`");
         let help = "name the model with --spec; over `dp` alone any model can be cut";
         return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
     }
-    let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
-    Ok((universal(bound), cut))
+    let pp = mesh.get("pp").copied().unwrap_or(1);
+    if pp == 1 && stages.is_empty() {
+        let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
+        return Ok((universal(bound), cut));
+    }
+    pipeline::cut(bound, pp, stages)
 }
 
 /// The view that is asked for; the source's own if none is.

@@ -162,6 +162,10 @@ impl Plan<'_> {
                 version: inventory.version.clone(),
                 mesh: inventory.mesh.clone(),
                 view: self.bound.spec.map(|(_, view)| view.name.clone()),
+                stages: match self.bound.spec {
+                    Some(_) => Vec::new(),
+                    None => inventory.stages.clone(),
+                },
             },
         }
     }

@@ -68,6 +68,7 @@ impl Plan<'_> {
         };
         let laid = self.target.format.lay_out(&run).map_err(|error| vec![unwritable(error)])?;
         let mut notes = places.notes;
+        notes.append(&mut self.cut.notes);
         notes.extend(laid.notes);
         notes.extend(self.trains_masters());
         notes.extend(self.refused_by_class());

@@ -3,8 +3,8 @@
 use super::{DEEPSPEED, Run, WriteError, Zero};
 use crate::deepspeed::laid::{ROUND_ROBIN, dealt};
 use crate::deepspeed::muon::offloads;
-use crate::inventory::Carried;
-use crate::target::{Draft, open_carried};
+use crate::inventory::{Carried, is_shared};
+use crate::target::{Draft, Held, Rank, open_carried};
 use crate::torch::{NodeId, TorchFile, Value, json};
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,12 +153,26 @@ pub(super) fn copy(
 
 /// Whether weights go into one file per layer of a pipeline, by the number in front of their names.
 pub(super) fn is_layered(run: &Run<'_>) -> bool {
-    let mut names = run.ranks.iter().flat_map(|rank| &rank.tensors).peekable();
-    names.peek().is_some() && names.all(|held| held.copy || layer(&held.name).is_some())
+    let mut held = run
+        .ranks
+        .iter()
+        .flat_map(|rank| rank.tensors.iter().map(move |held| (rank, held)))
+        .filter(|(_, held)| !held.copy)
+        .peekable();
+    held.peek().is_some() && held.all(|(rank, held)| !layers(rank, held).is_empty())
+}
+
+/// The pipeline layers whose files hold a tensor, and its names in them: what several layers share is in the
+/// file of each that the module itself is, and its other names are of these.
+pub(super) fn layers<'r>(rank: &'r Rank, held: &'r Held) -> Vec<(u64, &'r str)> {
+    let own = layer(&held.name).into_iter();
+    let shared = is_shared(&held.name);
+    let others = rank.aliases.iter().filter(|(_, name)| shared && **name == held.name);
+    own.chain(others.filter_map(|(alias, _)| layer(alias))).collect()
 }
 
 /// The pipeline layer that a name begins with, and the name in it.
-pub(super) fn layer(name: &str) -> Option<(u64, &str)> {
+fn layer(name: &str) -> Option<(u64, &str)> {
     let (layer, key) = name.split_once('.')?;
     Some((layer.parse().ok()?, key))
 }
