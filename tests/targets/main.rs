@@ -5,6 +5,7 @@
 mod chat;
 mod dcp;
 mod deepspeed;
+mod experts;
 mod fastgen;
 mod hf_states;
 mod torch_dist;

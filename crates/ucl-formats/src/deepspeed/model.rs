@@ -169,12 +169,31 @@ impl ModelFile {
         self.zero.get("mics_shard_size").and_then(Json::as_u64).filter(|size| *size > 0)
     }
 
+    /// Takes the stacks out, of which the module has nothing; gives the shapes back as they were recorded, those of
+    /// stacks over all ranks.
+    pub(super) fn unstack(&mut self) -> Option<Vec<Shapes>> {
+        let stacks = std::mem::take(&mut self.autoep);
+        let experts = |name: &str| Some(stacks.iter().find(|stack| stack.holds(name))?.experts);
+        let mut whole = self.shapes.clone();
+        for (name, shape) in whole.iter_mut().flatten().flatten() {
+            if let (Some(experts), Some(first)) = (experts(name), shape.first_mut()) {
+                *first = experts;
+            }
+        }
+        for group in self.shapes.iter_mut().flatten() {
+            group.retain(|(name, _)| experts(name).is_none());
+        }
+        whole
+    }
+
+    /// The parameter of an AutoEP layer's router that a name may be the second one of.
+    pub(super) fn router(&self, name: &str) -> Option<String> {
+        self.autoep.iter().find_map(|stack| stack.router(name))
+    }
+
     /// The stack of experts that a parameter is.
     pub(super) fn stacked(&self, name: &str) -> Option<&Stacked> {
-        let (mixture, weight) = name.rsplit_once('.')?;
-        self.autoep
-            .iter()
-            .find(|stack| stack.mixture == mixture && matches!(weight, "w1" | "w2" | "w3"))
+        self.autoep.iter().find(|stack| stack.holds(name))
     }
 
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {

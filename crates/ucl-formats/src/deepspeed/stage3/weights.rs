@@ -66,17 +66,15 @@ fn stand_ins(
             inventory.own_types.insert(name.to_owned(), weight.extent.dtype);
         } else if let Some(original) = original {
             inventory.aliases.insert(name.to_owned(), (*original).to_owned());
+        } else if let Some(original) = model.content.router(name).filter(|name| is_held(name)) {
+            inventory.aliases.insert(name.to_owned(), original);
         } else if !frozen.contains(name) {
             lost.push(name);
         }
     }
     if let Some(first) = lost.first() {
-        let why = match model.content.autoep.is_empty() {
-            true => "as they were frozen and left out when this was saved",
-            false => "as AutoEP has them under a second name, or they were frozen and left out",
-        };
         inventory.notes.push(format!(
-            "In no file, {why}: {} of the module, such as `{first}`.",
+            "In no file, as they were frozen and left out when this was saved: {} of the module, such as `{first}`.",
             count(lost.len() as u64, "parameter")
         ));
     }
