@@ -53,10 +53,9 @@ class Experts(Resumed):
         self.goes_on((stacked(ZERO_1, 2), 2), to("1", "dp=4,ep=2"), stacked(ZERO_1, 2), 4)
 
     def test_stacks_load_from_universal_folders_under_every_stage(self):
-        for way in (ZERO_1, ZERO_3):
-            for ranks in (1, 2):
-                flags = ["--to", "deepspeed-universal", "--mesh", f"dp=2,ep={ranks}"]
-                self.goes_on((stacked(ZERO_1, 2), 2), flags, [*stacked(way, ranks), "--universal"], 2)
+        for way, ranks in ((ZERO_1, 1), (ZERO_3, 2)):
+            flags = ["--to", "deepspeed-universal", "--mesh", f"dp=2,ep={ranks}"]
+            self.goes_on((stacked(ZERO_1, 2), 2), flags, [*stacked(way, ranks), "--universal"], 2)
 
 
 if __name__ == "__main__":

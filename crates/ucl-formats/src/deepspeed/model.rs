@@ -9,7 +9,7 @@ use crate::ranks::unchecked;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
 use serde_json::{Map, Value as Json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The shapes of a parameter group in the order of its flat buffer.
 pub(super) type Shapes = Vec<(String, Vec<u64>)>;
@@ -82,6 +82,7 @@ impl ModelFile {
         for (key, value) in root.pairs().into_iter().flatten() {
             model.entry(file, key.as_str().unwrap_or_default(), value, problems);
         }
+        model.routers();
         model
     }
 
@@ -186,9 +187,21 @@ impl ModelFile {
         whole
     }
 
-    /// The parameter of an AutoEP layer's router that a name may be the second one of.
-    pub(super) fn router(&self, name: &str) -> Option<String> {
-        self.autoep.iter().find_map(|stack| stack.router(name))
+    /// Records the second names of AutoEP's routers, which the engine does not.
+    fn routers(&mut self) {
+        let names: BTreeSet<&str> =
+            self.weights.iter().map(|weight| weight.name.as_str()).collect();
+        let original = |name: &str| {
+            let mut originals = self.autoep.iter().filter_map(|stack| stack.router(name));
+            originals.find(|original| names.contains(original.as_str()))
+        };
+        let known = |name: &str| self.shared.iter().any(|(alias, _)| alias == name);
+        let second: Vec<(String, String)> = names
+            .iter()
+            .filter(|name| !known(name))
+            .filter_map(|name| Some(((*name).to_owned(), original(name)?)))
+            .collect();
+        self.shared.extend(second);
     }
 
     /// The stack of experts that a parameter is.

@@ -66,8 +66,6 @@ fn stand_ins(
             inventory.own_types.insert(name.to_owned(), weight.extent.dtype);
         } else if let Some(original) = original {
             inventory.aliases.insert(name.to_owned(), (*original).to_owned());
-        } else if let Some(original) = model.content.router(name).filter(|name| is_held(name)) {
-            inventory.aliases.insert(name.to_owned(), original);
         } else if !frozen.contains(name) {
             lost.push(name);
         }

@@ -251,7 +251,33 @@ fn split(elements: impl Iterator<Item = u64>, limit: u64) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{Member, Members, Mixture, split};
+    use std::collections::HashMap;
+
+    /// Four experts of two tensors each, over two ranks: each rank's first is in group 0, its second in group 1.
+    #[test]
+    fn groups_follow_what_a_rank_has() {
+        let mixtures = [Mixture { name: "m".to_owned(), count: 4, ranks: 2 }];
+        let member = |tensor: usize| {
+            let (id, within) = (tensor / 2, tensor % 2);
+            let (rank, group) = (id / 2, id % 2);
+            let at = (group, rank * 2 + within);
+            Member { tensor, mixture: 0, id: Some(id as u64), elements: 4, at }
+        };
+        let members = Members { mixtures: &mixtures, members: (0..8).map(member).collect() };
+        assert_eq!(members.split(2, 10), [2, 2]);
+        let groups = |ep: u64, limit: u64| {
+            let (mut places, sizes) = (HashMap::new(), members.split(ep, limit));
+            members.place(ep, &sizes, 5, &mut places);
+            (0..8).map(|tensor| places[&tensor].0 - 5).collect::<Vec<_>>()
+        };
+        assert_eq!(groups(2, 10), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(groups(1, 10), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(groups(4, 10), [0; 8]);
+        assert_eq!(groups(1, u64::MAX), [0; 8]);
+        // Nothing was split at the engine's own limit.
+        assert!(members.limit(2, 2).is_err());
+    }
 
     #[test]
     fn groups_are_split_as_the_engine_splits_them() {
