@@ -6,8 +6,10 @@ mod chat;
 mod dcp;
 mod deepspeed;
 mod experts;
+mod families;
 mod fastgen;
 mod hf_states;
+mod order;
 mod torch_dist;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,8 @@ pub(crate) struct Cut {
     pub(crate) padded_vocab: Option<u64>,
     /// Megatron's arguments, as far as the dims tell them.
     pub(crate) args: Option<Map<String, Value>>,
+    /// Whether Megatron's arguments are still of these names.
+    pub(crate) keeps_args: bool,
     /// The class that loads a model of its type, where the view has one.
     pub(crate) class: Option<Class>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
@@ -145,6 +147,7 @@ pub(crate) fn cut(
     let reads_args = program.model.bindings.iter().any(|line| line.document == Document::Args);
     let own = |name: &String| MEGATRONS.contains(&name.as_str());
     let megatron = own(&view.name) || view.ancestors.iter().any(own);
+    cut.keeps_args = megatron || *naming == Naming::Stored;
     let megatron = megatron && reads_args;
     cut.args = megatron.then(|| args(bound, program, view, mesh, &cut));
     Ok((items, cut))
@@ -179,7 +182,7 @@ fn whole(
         let help = "name the model with --spec; over `dp` alone any model can be cut";
         return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
     }
-    let cut = Cut { ranks: vec![(Mesh::new(), 0)], ..Cut::default() };
+    let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
     Ok((universal(bound), cut))
 }
 

@@ -1,7 +1,7 @@
 //! The plan: which bytes go where, proven before any is read.
 
 use crate::algebra::{Component, clip, flat_components};
-use crate::bind::{Bound, PieceRole, is_weight};
+use crate::bind::{Bound, Piece, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::class::of_class;
 use crate::cover::Cover;
@@ -288,16 +288,21 @@ impl<'a> Plan<'a> {
     }
 
     /// The type of what counts of an item in a state; what is put together of several gets one that
-    /// holds them all.
+    /// holds them all, and what is padding alone that of the whole parameter.
     pub(crate) fn counted_type(&self, item: &Item, state: &str) -> Option<DType> {
+        let counts = |piece: &&Piece| piece.role != PieceRole::Replica;
+        let common = |a: DType, b: DType| a.common(b).unwrap_or(a);
         let boxes = self.boxes(item, 0..item.shape.iter().product());
-        let pieces = boxes.iter().flat_map(|(param, component)| {
-            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
-            found
-                .filter(|(piece, _)| piece.role != PieceRole::Replica)
-                .map(|(piece, _)| piece.dtype)
+        let met = boxes.iter().flat_map(|(param, component)| {
+            self.bound.atlas.meeting(*param, state, &component.bounds).map(|(piece, _)| piece)
         });
-        pieces.reduce(|a, b| a.common(b).unwrap_or(a))
+        match met.filter(counts).map(|piece| piece.dtype).reduce(common) {
+            None if boxes.is_empty() => {
+                let all = item.terms.iter().flat_map(|param| self.bound.atlas.all(*param, state));
+                all.filter(counts).map(|piece| piece.dtype).reduce(common)
+            }
+            found => found,
+        }
     }
 
     /// The boxes of a range of an item's elements, clipped: by parameter.

@@ -226,7 +226,10 @@ fn is_candidate(view: &View, inventory: &Inventory, said: &Said) -> bool {
     // Its names are also those of one rank's file.
     let numbered = family("torch-dist-numbered") || family("fsdp-dtensor");
     let framework = match inventory.framework {
-        Framework::MegatronDeepSpeed => family("deepspeed"),
+        // Others train on its engine and its pipelines, under names of their own.
+        Framework::MegatronDeepSpeed => {
+            family("deepspeed") || !(family("megatron") || family("mcore"))
+        }
         Framework::Megatron => {
             (family("megatron") || family("mcore")) && !sharded && !family("deepspeed")
         }

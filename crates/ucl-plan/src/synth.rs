@@ -71,6 +71,7 @@ impl Synth {
             groups: vec![group(0.1), group(0.0)],
             padded_vocab: shards.padded.get("v").copied(),
             args: run.args,
+            keeps_args: true,
             source: &Inventory::default(),
             uncut: None,
         })?;

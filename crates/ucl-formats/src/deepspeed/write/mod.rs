@@ -105,7 +105,7 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
         match zero {
             Zero::Three { sub_group_size } => {
                 for part in 0..dp {
-                    let shares = shares(run, place, part, (layered, &experts));
+                    let shares = shares(run, place, part, (layered, &experts, false));
                     let laid = partitioned::SubGroups::of(shares, sub_group_size, dp);
                     let of = (&laid, &source, &experts);
                     files.push(model::partitioned(run, place, part, of)?);
@@ -124,14 +124,28 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, lossy: steps(run), notes: notes(run, zero, &source, &places) })
+    Ok(RunLayout {
+        files,
+        along,
+        lossy: lossy(run, &source),
+        notes: [
+            notes(run, zero, &source, &places),
+            experts::as_others(run, &experts).into_iter().collect(),
+        ]
+        .concat(),
+    })
 }
 
-/// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
+/// What the config of the run that goes on has to say as the source's did.
 fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
+    let dealt = places.iter().any(|place| source.deals(place.mp, zero)) && has_optimizer(run);
+    let dealt = dealt.then(|| {
+        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`."
+    });
+    let dealt = dealt.map(str::to_owned).into_iter().collect();
     let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
     if !muon || !matches!(zero, Zero::One | Zero::Two) {
-        return Vec::new();
+        return dealt;
     }
     let whole = places.iter().any(|place| optimizer::has_matrices(zero, source, place));
     let kept = match whole {
@@ -140,7 +154,7 @@ fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Ve
             "cut over the ranks, for a run with `offload_optimizer` on the CPU, as the source was"
         }
     };
-    vec![format!("Muon's `momentum_buffer` is written {kept}.")]
+    [dealt, vec![format!("Muon's `momentum_buffer` is written {kept}.")]].concat()
 }
 
 /// The ranks in the order of DeepSpeed's files.
@@ -155,20 +169,24 @@ fn places<'r>(run: &'r Run<'_>) -> Vec<Place<'r>> {
     places
 }
 
+/// What the format has no place for.
+fn lossy(run: &Run<'_>, source: &Source) -> Vec<String> {
+    steps(run).into_iter().chain(args::left_out(run, source)).collect()
+}
+
 /// Parameters whose step is not their group's: a flat buffer has one for all that is in it.
-fn steps(run: &Run<'_>) -> Vec<String> {
+fn steps(run: &Run<'_>) -> Option<String> {
     let held = run.ranks.iter().flat_map(|rank| &rank.tensors);
     let other = held.filter(|held| {
         let group = held.place.and_then(|(group, _)| run.groups.get(group));
         held.step.is_some() && held.step.as_ref() != group.and_then(|group| group.step.as_ref())
     });
     let other: BTreeSet<&str> = other.map(|held| held.name.as_str()).collect();
-    let Some(first) = other.first() else { return Vec::new() };
-    let said = format!(
+    let first = other.first()?;
+    Some(format!(
         "{} parameters were at another step than their group, such as {first:?}: DeepSpeed keeps one for all of a group",
         other.len()
-    );
-    vec![said]
+    ))
 }
 
 fn size(run: &Run<'_>, axis: &str) -> u64 {
@@ -179,7 +197,7 @@ fn has_optimizer(run: &Run<'_>) -> bool {
     run.ranks.iter().flat_map(|rank| &rank.tensors).any(Held::is_trained)
 }
 
-/// What the format has no place for.
+/// What the format cannot be written of.
 fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
     known_axes(run)?;
     let partitioned = matches!(zero, Zero::Three { .. });

@@ -7,6 +7,7 @@ use super::partitioned::SubGroups;
 use super::share::{Member, Share, shares};
 use super::source::{self, Source, copy};
 use super::{Place, Zero, size, tag};
+use crate::deepspeed::laid::ROUND_ROBIN;
 use crate::inventory::Role;
 use crate::target::{Buffer, Draft, Held, Run, RunFile, WriteError};
 use crate::torch::{Node, NodeId};
@@ -39,7 +40,7 @@ pub(super) fn whole(
         draft.ordered(entries)
     };
     // Of experts the first rank alone tells, its own.
-    let shares = shares(run, place, 0, (layered, experts));
+    let shares = shares(run, place, 0, (layered, experts, source.deals(place.mp, zero)));
     let shapes = shapes(&mut draft, &shares, experts);
     // Where gradients are cut, a stage-2 engine records what is frozen, whole.
     let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
@@ -263,8 +264,9 @@ pub(super) fn staged(draft: &mut Draft, config: NodeId, zero: Zero) {
     let known = draft.pickle.value(config).get("zero_optimization").map(|value| value.id());
     let stage = draft.json(&Value::from(zero.stage()));
     let key = draft.pickle.str("stage");
-    // Neither order nor gaps of the source's buffers are those of what is written.
-    let outdated = ["stage", "round_robin_gradients", "elastic_checkpoint", "parameter_alignment"];
+    // The gaps of the source's buffers are not those of what is written, and only two stages deal out.
+    let mut outdated = vec!["stage", "elastic_checkpoint", "parameter_alignment"];
+    outdated.extend((!matches!(zero, Zero::One | Zero::Two)).then_some(ROUND_ROBIN));
     match known {
         Some(zero) => {
             let kept = draft.pickle.value(zero).pairs().map(|pairs| {

@@ -24,7 +24,7 @@ pub(super) fn flat(
     (zero, layered, source, experts): (Zero, bool, &Source, &Experts),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
-    let shares = shares(run, place, dp, (layered, experts));
+    let shares = shares(run, place, dp, (layered, experts, source.deals(place.mp, zero)));
     let of_matrices = has_matrices(zero, source, place);
     let (mut masters, mut paddings, mut mappings, mut numbered) = (vec![], vec![], vec![], vec![]);
     for (group, share) in shares.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use super::experts::{Experts, expert_ranks};
 use super::{Place, members, size};
+use crate::deepspeed::laid::dealt;
 use crate::target::{Held, Run};
 
 /// A tensor of a group as a rank has it.
@@ -31,7 +32,7 @@ impl Member {
 
 /// A group as a data-parallel rank has it.
 pub(super) struct Share {
-    /// What is in it, in its order.
+    /// What is in it, in the order of its buffer.
     pub(super) members: Vec<Member>,
     /// Which of its parts is the rank's.
     pub(super) part: u64,
@@ -41,12 +42,13 @@ pub(super) struct Share {
     pub(super) expert_rank: Option<u64>,
 }
 
-/// All groups as data-parallel rank `dp` of a model-parallel rank has them.
+/// All groups as data-parallel rank `dp` of a model-parallel rank has them, in the order of their buffers:
+/// parameters may be dealt out over the ranks.
 pub(super) fn shares(
     run: &Run<'_>,
     place: &Place<'_>,
     dp: u64,
-    (layered, experts): (bool, &Experts),
+    (layered, experts, deals): (bool, &Experts, bool),
 ) -> Vec<Share> {
     let groups = members(place.rank, run.groups.len()).into_iter().zip(&run.groups);
     let shares = groups.map(|(members, group)| {
@@ -60,7 +62,18 @@ pub(super) fn shares(
             }
         });
         let expert_rank = seat.map(|seat| seat.expert_rank);
-        Share { members: members.collect(), part, parts, expert_rank }
+        let mut members: Vec<Member> = members.collect();
+        if let (true, Ok(ranks)) = (deals, usize::try_from(parts)) {
+            members = in_deals(members, ranks);
+        }
+        Share { members, part, parts, expert_rank }
     });
     shares.collect()
+}
+
+/// Members as they fall to the ranks that they are dealt out over.
+fn in_deals(members: Vec<Member>, ranks: usize) -> Vec<Member> {
+    let mut members: Vec<Option<Member>> = members.into_iter().map(Some).collect();
+    let order = dealt(members.len(), ranks).into_iter();
+    order.filter_map(|at| members.get_mut(at)?.take()).collect()
 }

@@ -1,11 +1,13 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
-use super::{DEEPSPEED, Run, WriteError};
+use super::{DEEPSPEED, Run, WriteError, Zero};
 use crate::deepspeed::experts::{Stacked, stacks};
+use crate::deepspeed::laid::ROUND_ROBIN;
 use crate::deepspeed::muon::offloads;
 use crate::inventory::{Carried, Problem};
 use crate::target::{Draft, open_carried};
 use crate::torch::{NodeId, TorchFile, Value, json};
+use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The file of a universal folder that has what optimizers keep beside the states of parameters.
@@ -120,13 +122,22 @@ impl Source {
         self.shards.get(&mp).or(self.shards.values().next()).map(|(_, file)| file)
     }
 
+    /// The settings of ZeRO of the run that is carried on.
+    fn zero(&self, mp: u64) -> Option<Map<String, Json>> {
+        let file = self.model(mp)?;
+        let config = file.value.root().get("ds_config")?;
+        json::object(file, config.get("zero_optimization")?)
+    }
+
     /// Whether the run that is carried on has the optimizer on the CPU.
     pub(super) fn offloads(&self, mp: u64) -> bool {
-        let zero = self.model(mp).and_then(|file| {
-            let config = file.value.root().get("ds_config")?;
-            json::object(file, config.get("zero_optimization")?)
-        });
-        zero.is_some_and(|zero| offloads(&zero))
+        self.zero(mp).is_some_and(|zero| offloads(&zero))
+    }
+
+    /// Whether it deals its parameters out over the data-parallel ranks in turn, which only stages 1 and 2 do.
+    pub(super) fn deals(&self, mp: u64, zero: Zero) -> bool {
+        let said = self.zero(mp).and_then(|zero| zero.get(ROUND_ROBIN)?.as_bool());
+        matches!(zero, Zero::One | Zero::Two) && said == Some(true)
     }
 
     /// The names of the files that the ranks take something from.

@@ -11,7 +11,7 @@ use super::optimizer::{common, param_groups};
 use super::partitioned::SubGroups;
 use super::share::shares;
 use super::source::{Source, is_layered};
-use super::{Place, Zero, has_optimizer, known_axes, places, size, steps, tag};
+use super::{Place, Zero, has_optimizer, known_axes, lossy, places, size, tag};
 use crate::target::{Buffer, Draft, Held, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 use crate::torch::NodeId;
 use serde_json::{Value, json};
@@ -44,9 +44,10 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     let places = places(run);
     let mut files = Vec::new();
     for place in &places {
-        files.push(model::whole(run, place, Zero::One, layered, (&source, &experts))?);
+        // Not of a stage that deals parameters out: names are all that the load goes by.
+        files.push(model::whole(run, place, Zero::Bf16Optimizer, layered, (&source, &experts))?);
         if size(run, "pp") == 1 && !layered {
-            let shares = shares(run, place, 0, (layered, &experts));
+            let shares = shares(run, place, 0, (layered, &experts, false));
             let laid = SubGroups::of(shares, Zero::SUB_GROUP_SIZE, size(run, "dp"));
             files.push(model::partitioned(run, place, 0, (&laid, &source, &experts))?);
         }
@@ -62,7 +63,7 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: steps(run) })
+    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: lossy(run, &source) })
 }
 
 /// Experts in modules of their own: DeepSpeed's converter fails on them, and its load knows no names over all ranks.

@@ -109,6 +109,7 @@ impl Experts {
             groups,
             padded_vocab: run.padded_vocab,
             args: run.args.clone(),
+            keeps_args: run.keeps_args,
             class: run.class.clone(),
             source: run.source,
             uncut,

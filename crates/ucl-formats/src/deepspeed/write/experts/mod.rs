@@ -38,6 +38,17 @@ pub fn most_expert_ranks(optimizer: &Optimizer) -> Option<u64> {
     optimizer.groups.iter().filter_map(expert_ranks).max()
 }
 
+/// What is said of experts that a view calls as DeepSpeed's modules do, in a run that had no such modules.
+pub(super) fn as_others(run: &Run<'_>, experts: &Experts) -> Option<String> {
+    let mut held = run.ranks.iter().flat_map(|rank| &rank.tensors);
+    let held = held.find(|held| experts.is_empty() && Expert::one(&held.name).is_some())?;
+    Some(format!(
+        "The source was no run of DeepSpeed's own mixtures, so {:?} and others stand among all other weights and \
+         groups, where the load of such mixtures does not look for them.",
+        held.name
+    ))
+}
+
 /// The ranks of a run, and what is whole.
 fn ranks<'r>(run: &'r Run<'_>) -> impl Iterator<Item = &'r Rank> {
     run.ranks.iter().chain(run.uncut.as_ref().map(|uncut| &uncut.rank))
@@ -132,17 +143,6 @@ impl Experts {
     pub(super) fn of(run: &Run<'_>, source: &Source) -> Result<Experts, WriteError> {
         let ep = size(run, "ep");
         if !source.has_experts() {
-            let mut held = run.ranks.iter().flat_map(|rank| &rank.tensors);
-            if let Some(held) = held.find(|held| Expert::one(&held.name).is_some()) {
-                return Err(WriteError::refused(
-                    format!(
-                        "{:?} is the name of an expert of DeepSpeed's own, and the source is no run of such experts: \
-                         its optimizer has no groups of them",
-                        held.name
-                    ),
-                    "take a view that keeps experts as the source does (--view)",
-                ));
-            }
             return match ep {
                 1 => Ok(Experts::default()),
                 _ => Err(WriteError::refused(
