@@ -5,6 +5,7 @@
 mod chat;
 mod dcp;
 mod deepspeed;
+mod experts;
 mod families;
 mod fastgen;
 mod fastgen_once;

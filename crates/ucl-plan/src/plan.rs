@@ -118,14 +118,12 @@ impl<'a> Plan<'a> {
         {
             return Err(vec![refused]);
         }
+        let mut mesh = target.mesh.clone();
+        mesh.retain(|axis, _| !(axis == "ep" && target.format.shares_experts_out()));
+        let ranks = (&mesh, target.stages.as_slice());
         let (items, cut) = match target.format.is_cut() {
-            true if target.format.is_cut_at_load() => {
-                cut_at_load(&bound, &target.naming, (&target.mesh, &target.stages))?
-            }
-            true => {
-                let ranks = (&target.mesh, target.stages.as_slice());
-                cut(&bound, &target.naming, ranks, target.format.is_whole())?
-            }
+            true if target.format.is_cut_at_load() => cut_at_load(&bound, &target.naming, ranks)?,
+            true => cut(&bound, &target.naming, ranks, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
                 (items(&bound, &target.naming, merging.is_some())?, whole)

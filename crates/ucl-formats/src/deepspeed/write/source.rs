@@ -1,9 +1,10 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
 use super::{DEEPSPEED, Run, WriteError, Zero};
-use crate::deepspeed::laid::{ROUND_ROBIN, dealt};
+use crate::deepspeed::experts::{Stacked, stacks};
+use crate::deepspeed::laid::ROUND_ROBIN;
 use crate::deepspeed::muon::offloads;
-use crate::inventory::{Carried, is_shared};
+use crate::inventory::{Carried, Problem, is_shared};
 use crate::target::{Draft, Held, Rank, open_carried};
 use crate::torch::{NodeId, TorchFile, Value, json};
 use serde_json::{Map, Value as Json};
@@ -11,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The file of a universal folder that has what optimizers keep beside the states of parameters.
 const UNIVERSAL: &str = "optimizer_state.pt";
+
+/// Where a model file tells of AutoEP's layers, and where once.
+const STACKS: [&str; 2] = ["ds_autoep_layers", "autoep_layers"];
 
 /// The files of the source's model-parallel ranks, without what was converted: by number.
 pub(super) struct Source {
@@ -68,12 +72,49 @@ impl Source {
 
     /// Whether the run's experts are DeepSpeed's own, which it keeps in files beside all else.
     pub(super) fn has_experts(&self) -> bool {
-        let said = |key: &str| self.model(0).and_then(|file| file.value.root().get(key));
-        let several = |value: Value<'_>| {
-            value.as_u64().is_some_and(|number| number > 0)
-                || value.items().is_some_and(|mut items| items.next().is_some())
+        !self.num_experts().is_empty() || self.has_stacks()
+    }
+
+    /// The numbers of experts that the mixtures have (`num_experts`); one for all of them in old releases.
+    pub(super) fn num_experts(&self) -> BTreeSet<u64> {
+        let of = |value: Value<'_>| -> Vec<u64> {
+            let items = value.items().into_iter().flatten().filter_map(Value::as_u64);
+            items.chain(value.as_u64()).filter(|number| *number > 0).collect()
         };
-        ["num_experts", "ds_autoep_layers"].into_iter().filter_map(said).any(several)
+        self.said("num_experts").flat_map(of).collect()
+    }
+
+    /// Whether AutoEP keeps the run's experts in stacks.
+    pub(super) fn has_stacks(&self) -> bool {
+        let any = |value: Value<'_>| value.items().is_some_and(|mut items| items.next().is_some());
+        STACKS.into_iter().any(|key| self.said(key).any(any))
+    }
+
+    /// AutoEP's stacks.
+    pub(super) fn stacks(&self) -> Result<Vec<Stacked>, Problem> {
+        let mut all: Vec<Stacked> = Vec::new();
+        for (_, file) in self.models.values() {
+            for value in STACKS.into_iter().filter_map(|key| file.value.root().get(key)) {
+                let found = stacks(value).map_err(|what| Problem::new(&file.path, what))?;
+                for stack in found {
+                    if !all.iter().any(|known| known.mixture == stack.mixture) {
+                        all.push(stack);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether consecutive ranks have the same experts.
+    pub(super) fn has_data_before_experts(&self) -> bool {
+        let key = "use_data_before_expert_parallelism";
+        self.said("ds_config").any(|config| config.get(key).and_then(Value::as_bool) == Some(true))
+    }
+
+    /// What the model files have under a key.
+    fn said<'s>(&'s self, key: &'s str) -> impl Iterator<Item = Value<'s>> {
+        self.models.values().filter_map(move |(_, file)| file.value.root().get(key))
     }
 
     /// The optimizer's shard of a rank, or of the first one.
@@ -97,21 +138,6 @@ impl Source {
     pub(super) fn deals(&self, mp: u64, zero: Zero) -> bool {
         let said = self.zero(mp).and_then(|zero| zero.get(ROUND_ROBIN)?.as_bool());
         matches!(zero, Zero::One | Zero::Two) && said == Some(true)
-    }
-
-    /// The tensors of a group in the order of their buffer.
-    pub(super) fn in_buffer(
-        &self,
-        members: &[usize],
-        mp: u64,
-        (zero, ranks): (Zero, u64),
-    ) -> Vec<usize> {
-        match (self.deals(mp, zero), usize::try_from(ranks)) {
-            (true, Ok(ranks)) => {
-                dealt(members.len(), ranks).into_iter().map(|at| members[at]).collect()
-            }
-            _ => members.to_vec(),
-        }
     }
 
     /// The names of the files that the ranks take something from.
