@@ -237,7 +237,7 @@ fn absent(bound: &Bound<'_>, program: &Program, view: &View) -> Vec<String> {
     let has = |path: &str| bound.params.iter().any(|param| param.path == path);
     let is_tied = |path: &str| program.model.param(path).is_some_and(|param| param.tied.is_some());
     let terms = view.rules.iter().flat_map(|rule| &rule.terms);
-    terms.filter(|path| !has(path) && !(bound.tied && is_tied(path))).cloned().collect()
+    terms.filter(|path| !(has(path) || bound.tied && is_tied(path))).cloned().collect()
 }
 
 /// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.
