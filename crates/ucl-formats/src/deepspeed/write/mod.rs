@@ -116,8 +116,15 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     Ok(RunLayout { files, along, lossy: steps(run), notes: notes(run, zero, &source, &places) })
 }
 
-/// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
+/// What a person should know of it, a sentence each.
 fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
+    let mut notes = muon(run, zero, source, places);
+    notes.extend(source.repeats(places));
+    notes
+}
+
+/// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
+fn muon(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
     let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
     if !muon || !matches!(zero, Zero::One | Zero::Two) {
         return Vec::new();

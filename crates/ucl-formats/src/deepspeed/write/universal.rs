@@ -57,7 +57,9 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: steps(run) })
+    let mut notes = notes(run, uncut);
+    notes.extend(source.repeats(&places));
+    Ok(RunLayout { files, along, notes, lossy: steps(run) })
 }
 
 /// The files of a parameter: one for each state.
