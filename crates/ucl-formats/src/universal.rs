@@ -80,6 +80,9 @@ pub struct Origin {
     /// What the stages of a pipeline without a spec train, see [`crate::Inventory::stages`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<IndexSet<String>>,
+    /// How its tensor ranks were cut, where it said so itself: a spec of its stored names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<String>,
 }
 
 /// A tensor of a universal checkpoint, in all its states.

@@ -35,6 +35,8 @@ pub(crate) struct Cut {
     pub(crate) absent: Vec<String>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
     pub(crate) broken: Vec<(String, u64, u64)>,
+    /// Whether modules that several stages share come in the order in which a stage first uses them.
+    pub(crate) shared_in_order: bool,
     /// What was taken for granted, a sentence each.
     pub(crate) notes: Vec<String>,
     /// Whether the last of the ranks is none: it has every tensor whole.

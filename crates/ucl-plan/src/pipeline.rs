@@ -7,6 +7,7 @@ use indexmap::IndexSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use ucl_formats::inventory::{is_shared, module_of_pipeline};
+use ucl_formats::target::Held;
 use ucl_ir::{Diagnostic, Mesh};
 
 /// The items of every stage. `typed` are the numbers of layers that the stages are said to have; as many
@@ -45,19 +46,49 @@ pub(crate) fn cut(
         let diagnostic = |message| Diagnostic::new("ucl::fit", message).help(HELP);
         return Err(wrong.into_iter().map(diagnostic).collect());
     }
-    let mut cut = Cut { notes, keeps_args: true, ..Cut::default() };
+    let mut cut = Cut { notes, keeps_args: true, shared_in_order: true, ..Cut::default() };
     let mut all = Vec::new();
     for stage in 0..pipeline.stages.len() {
-        cut.ranks.push((Mesh::from([("pp".to_owned(), stage as u64)]), all.len()));
+        let mut held = Vec::new();
         for item in &items {
-            let of = module_of_pipeline(&item.name).and_then(|module| hosts.get(module));
-            if let Some(of) = of.filter(|of| of.contains(&stage)) {
+            let Some(module) = module_of_pipeline(&item.name) else { continue };
+            if let Some(of) = hosts.get(module).filter(|of| of.contains(&stage)) {
                 let copy = of.first() != Some(&stage);
-                all.push(Item { copy, ..item.clone() });
+                held.push((pipeline.turn(module, stage), Item { copy, ..item.clone() }));
+            }
+        }
+        held.sort_by_key(|(turn, _)| *turn);
+        cut.ranks.push((Mesh::from([("pp".to_owned(), stage as u64)]), all.len()));
+        all.extend(held.into_iter().map(|(_, item)| item));
+    }
+    Ok((all, cut))
+}
+
+/// Gives what the layers of a stage share the places in the optimizer's groups that its modules have by their
+/// order on the stage, where such stand in front of all else: the order of `held`.
+pub(crate) fn order_shared(held: &mut [Held]) {
+    let mut groups: BTreeMap<usize, (Vec<usize>, usize)> = BTreeMap::new();
+    for (number, one) in held.iter().enumerate() {
+        let Some((group, place)) = one.place else { continue };
+        let (shared, first) = groups.entry(group).or_insert((Vec::new(), usize::MAX));
+        if is_shared(&one.name) {
+            shared.push(number);
+        } else {
+            *first = place.min(*first);
+        }
+    }
+    for (shared, first) in groups.into_values() {
+        let places = shared.iter().filter_map(|number| held.get(*number)?.place);
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable();
+        if places.last().is_none_or(|(_, last)| *last < first) {
+            for (number, place) in shared.into_iter().zip(places) {
+                if let Some(one) = held.get_mut(number) {
+                    one.place = Some(place);
+                }
             }
         }
     }
-    Ok((all, cut))
 }
 
 const HELP: &str = "DeepSpeed prints how it shares the layers of a pipeline out as it starts (`stage=0 layers=3`): \
@@ -141,6 +172,23 @@ impl Pipeline<'_> {
             Ok(layer) => self.stage(layer).map(|stage| BTreeSet::from([stage])),
             Err(_) => self.sharing(module, &known, notes),
         }
+    }
+
+    /// When a stage comes to a module: first to those that it shares, in the order in which it uses them, then
+    /// to its layers, which all have one turn.
+    fn turn(&self, module: &str, stage: usize) -> (bool, u64) {
+        if !is_shared(module) {
+            return (true, 0);
+        }
+        if self.kept {
+            let known = self.source.get(stage).and_then(|stage| stage.get_index_of(module));
+            return (false, known.map_or(u64::MAX, |turn| turn as u64));
+        }
+        let layers = self.layers.get(module).into_iter().flatten();
+        let used = layers
+            .copied()
+            .find(|layer| self.stages.get(stage).is_some_and(|stage| stage.contains(layer)));
+        (false, used.unwrap_or(u64::MAX))
     }
 
     /// The stage of a layer.

@@ -3,6 +3,7 @@
 use crate::bind::is_weight;
 use crate::cover::Cover;
 use crate::laid::LaidOut;
+use crate::pipeline::order_shared;
 use crate::plan::{Plan, Weights};
 use crate::target::{Item, States};
 use indexmap::IndexMap;
@@ -40,10 +41,15 @@ impl Plan<'_> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut held = held.into_iter();
         let starts = self.cut.ranks.iter().map(|(_, start)| *start);
         let ends = starts.skip(1).chain([self.items.len()]);
         let ranks = self.cut.ranks.iter().zip(ends);
+        if self.cut.shared_in_order {
+            for ((_, start), end) in ranks.clone() {
+                order_shared(held.get_mut(*start..end).unwrap_or_default());
+            }
+        }
+        let mut held = held.into_iter();
         let ranks = ranks.map(|((at, start), end)| Rank {
             at: at.clone(),
             tensors: held.by_ref().take(end - start).collect(),

@@ -28,6 +28,7 @@ mod story;
 mod synth;
 #[cfg(test)]
 mod tests;
+mod tied;
 pub(crate) mod universal;
 mod unsharded;
 mod weights;

@@ -1,11 +1,12 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
-use super::{DEEPSPEED, Run, WriteError, Zero};
+use super::{DEEPSPEED, Place, Run, WriteError, Zero};
 use crate::deepspeed::experts::{Stacked, stacks};
 use crate::deepspeed::laid::ROUND_ROBIN;
+use crate::deepspeed::model::is_random;
 use crate::deepspeed::muon::offloads;
 use crate::inventory::{Carried, Problem, is_shared};
-use crate::target::{Draft, Held, Rank, open_carried};
+use crate::target::{Draft, Held, Rank, open_carried, repeated};
 use crate::torch::{NodeId, TorchFile, Value, json};
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,13 @@ impl Source {
     /// The model file of a rank, or of the first one.
     pub(super) fn model(&self, mp: u64) -> Option<&TorchFile> {
         self.models.get(&mp).or(self.models.values().next()).map(|(_, file)| file)
+    }
+
+    /// Says that ranks of `places` get the random states of another, if the run saved some.
+    pub(super) fn repeats(&self, places: &[Place<'_>]) -> Option<String> {
+        let others = places.iter().filter(|place| !self.models.contains_key(&place.mp));
+        let random = others.filter(|place| self.model(place.mp).is_some_and(has_random));
+        repeated(self.models.len(), places.len(), random.count())
     }
 
     /// A value of a rank's optimizer that is no state of a parameter, and the file that has it.
@@ -152,6 +160,12 @@ impl Source {
         names.extend(self.universal.iter().map(|(name, _)| name.clone()));
         names.into_iter().collect()
     }
+}
+
+/// Whether random states are among what a file has.
+fn has_random(file: &TorchFile) -> bool {
+    let keys = file.value.root().pairs().into_iter().flatten();
+    keys.filter_map(|(key, _)| key.as_str()).any(is_random)
 }
 
 /// Whether a carried file is a rank's model file (or its shard of the optimizer), and which rank's.
