@@ -1,19 +1,11 @@
-"""Runs of DeepSpeed that go on from what ucl made of another run's checkpoint."""
+"""Runs of DeepSpeed over other ranks and stages."""
 
 import unittest
 
-from resumed import Resumed
-
-# A way of training: its flags.
-ZERO_1 = ["--stage", 1]
-ZERO_2 = ["--stage", 2]
-ZERO_3 = ["--stage", 3]
-BF16_OPTIMIZER = ["--stage", 1, "--dtype", "bf16", "--bf16-optimizer"]
+from resumed import BF16_OPTIMIZER, ZERO_1, ZERO_2, ZERO_3, Resumed
 
 
 class DeepSpeed(Resumed):
-    script = "train_deepspeed.py"
-
     def test_the_same_mesh_and_stage_goes_on_bit_for_bit(self):
         for stage in ("1", "3"):
             way = ["--stage", int(stage)]

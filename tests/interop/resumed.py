@@ -1,4 +1,4 @@
-"""What the tests of runs that go on share."""
+"""What the tests of runs of DeepSpeed that go on share."""
 
 import json
 import pathlib
@@ -11,13 +11,18 @@ from common import launch, ucl
 SAVED_AT, STEPS = 3, 6
 # How far losses may be apart where sums are made in another order, relative.
 CLOSE = {"fp32": 1e-5, "bf16": 2e-3}
+# A way of training: its flags.
+ZERO_1 = ["--stage", 1]
+ZERO_2 = ["--stage", 2]
+ZERO_3 = ["--stage", 3]
+BF16_OPTIMIZER = ["--stage", 1, "--dtype", "bf16", "--bf16-optimizer"]
 
 
 class Resumed(unittest.TestCase):
     """A way of training is a list of flags of `script`. Each run trains 6 steps and saves before the fourth; each
     conversion's run has the fourth to the sixth."""
 
-    script = None
+    script = "train_deepspeed.py"
 
     @classmethod
     def setUpClass(cls):

@@ -40,6 +40,43 @@ class Model(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
+class Mixture(nn.Module):
+    """Experts of DeepSpeed's own, a token to one of them; none is dropped, so that a batch may be shared out anyhow.
+    Each begins by its number over all ranks."""
+
+    def __init__(self, experts, ranks):
+        super().__init__()
+        from deepspeed.moe.layer import MoE
+
+        expert = nn.Sequential(nn.Linear(HIDDEN, 19), nn.GELU(), nn.Linear(19, HIDDEN))
+        self.norm = nn.LayerNorm(HIDDEN)
+        self.moe = MoE(HIDDEN, expert, num_experts=experts, ep_size=ranks, k=1, use_rts=False, drop_tokens=False)
+        first = dist.get_rank() % ranks * (experts // ranks)
+        for number, expert in enumerate(self.moe.deepspeed_moe.experts.deepspeed_experts):
+            draw = torch.Generator().manual_seed(first + number)
+            for value in expert.parameters():
+                value.data = torch.randn(value.shape, generator=draw) * 0.3
+
+    def forward(self, hidden):
+        return hidden + self.moe(self.norm(hidden))[0]
+
+
+class MixedModel(nn.Module):
+    """Two mixtures of different sizes between an embedding and a head."""
+
+    def __init__(self, ranks):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, HIDDEN)
+        self.layers = nn.ModuleList([Mixture(4, ranks), Mixture(8, ranks)])
+        self.head = nn.Linear(HIDDEN, VOCABULARY)
+
+    def forward(self, tokens):
+        hidden = self.embed(tokens[:, :-1])
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return nn.functional.cross_entropy(self.head(hidden).flatten(0, 1).float(), tokens[:, 1:].flatten())
+
+
 class CutModel(nn.Module):
     """A Llama of transformers, which DeepSpeed's AutoTP cuts: it knows its layers by name."""
 
@@ -53,11 +90,31 @@ class CutModel(nn.Module):
         return transformers.LlamaForCausalLM(made)
 
 
+class StackedModel(nn.Module):
+    """A Mixtral of transformers, whose experts DeepSpeed's AutoEP puts into stacks."""
+
+    def __new__(cls):
+        import transformers
+        import transformers.utils.output_capturing as capturing
+
+        registry = getattr(capturing, "_CanRecordRegistry", None)
+        if registry is not None:  # AutoEP gives it a default, which some releases do not take
+            ask = registry.get
+            registry.get = lambda self, model, default=None: ask(self, model)
+        made = transformers.MixtralConfig(
+            vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=19, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
+            max_position_embeddings=LENGTH, use_cache=False,
+        )
+        return transformers.MixtralForCausalLM(made).float()
+
+
 def config(args, ranks):
     """`ranks` are those that share a batch."""
     made = {
         "train_micro_batch_size_per_gpu": GLOBAL_BATCH // ranks,
-        "gradient_clipping": 1.0,
+        # The norm of experts' gradients is not the same over other ranks.
+        "gradient_clipping": 0.0 if args.expert_ranks or args.stack_ranks else 1.0,
         "steps_per_print": 10**9,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
@@ -72,8 +129,12 @@ def config(args, ranks):
         made["bf16"] = {"enabled": True}
     if args.bf16_optimizer:
         made["data_types"] = {"grad_accum_dtype": "fp32"}
-    if args.tensor_parallel:  # it replaces parameters, so the engine has to make the optimizer
+    if args.tensor_parallel:
         made["tensor_parallel"] = {"autotp_size": args.tensor_parallel}
+    if args.stack_ranks:
+        stacks = {"enabled": True, "autoep_size": args.stack_ranks, "preset_model": "mixtral"}
+        made["expert_parallel"] = {**stacks, "use_grouped_mm": False}
+    if args.tensor_parallel or args.stack_ranks:  # they replace parameters, so the engine has to make the optimizer
         adam = {"lr": 3e-3, "betas": [0.9, 0.95], "weight_decay": 0.1, "torch_adam": True}
         made["optimizer"] = {"type": "AdamW", "params": adam}
     if args.universal:
@@ -90,6 +151,8 @@ def main():
     parser.add_argument("--universal", action="store_true")
     parser.add_argument("--plain", action="store_true", help="nothing is frozen, and all weights decay")
     parser.add_argument("--tensor-parallel", type=int, help="a Llama, cut by AutoTP over so many ranks")
+    parser.add_argument("--expert-ranks", type=int, help="mixtures of experts, shared out over so many ranks")
+    parser.add_argument("--stack-ranks", type=int, help="a Mixtral with AutoEP's stacks of experts over so many ranks")
     parser.add_argument("--load")
     parser.add_argument("--save")
     parser.add_argument("--save-at", type=int, default=3)
@@ -102,20 +165,30 @@ def main():
     deepspeed.init_distributed("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(7)
-    model = CutModel() if args.tensor_parallel else Model(args.plain)
+    if args.expert_ranks:
+        model = MixedModel(args.expert_ranks)
+    elif args.stack_ranks:
+        model = StackedModel()
+    else:
+        model = CutModel() if args.tensor_parallel else Model(args.plain)
+    of_transformers = args.tensor_parallel or args.stack_ranks
     if args.load:  # nothing may be left of how it starts
-        for value in list(model.parameters()) + ([] if args.tensor_parallel else list(model.buffers())):
+        for value in list(model.parameters()) + ([] if of_transformers else list(model.buffers())):
             value.data.fill_(0.125)
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     groups = [
         {"params": [value for _, value in trained if value.dim() > 1], "weight_decay": 0.1},
         {"params": [value for _, value in trained if value.dim() < 2], "weight_decay": 0.0},
     ]
+    if args.expert_ranks:
+        from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer as split
+
+        groups = split([{**group, "name": name} for group, name in zip(groups, ("matrices", "vectors"))])
     if args.plain:
         groups = [{"params": [value for _, value in trained], "weight_decay": 0.1}]
     falling = lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     cut = args.tensor_parallel or 1
-    if args.tensor_parallel:
+    if of_transformers:
         given = {"model_parameters": list(model.parameters()), "lr_scheduler": falling}
     else:
         optimizer = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.95))
@@ -135,7 +208,7 @@ def main():
         draw = torch.Generator().manual_seed(100 + step)
         tokens = torch.randint(VOCABULARY, (GLOBAL_BATCH, LENGTH), generator=draw)
         own = tokens[rank // cut * share : (rank // cut + 1) * share]
-        loss = engine(input_ids=own, labels=own).loss if args.tensor_parallel else engine(own)
+        loss = engine(input_ids=own, labels=own).loss if of_transformers else engine(own)
         mean = loss.detach().clone().float()
         dist.all_reduce(mean)
         losses[step] = mean.item() / ranks

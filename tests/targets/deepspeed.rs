@@ -195,9 +195,6 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         ("z1-llama-fp32-dp2", "deepspeed", &["--zero", "bf16-optimizer"]),
         ("z2-qwen2-fp32-dp2-frozen-excl", "deepspeed", &["--mesh", "dp=1"]),
         ("hf-llama-fp32/hf", "deepspeed-universal", &[]),
-        ("dsmoe-ep2-z1-fp32", "deepspeed", &[]),
-        ("moe-z1-legacy-dp4-indexed", "deepspeed-universal", &[]),
-        ("autoep-z3-ep2-dp4-fp32", "deepspeed", &["--mesh", "dp=2"]),
     ] {
         let (source, out) = (fixture(source), folder.path().join("out"));
         let arguments = ["convert", text(&source), text(&out), "--to", to];

@@ -5,8 +5,12 @@
 mod chat;
 mod dcp;
 mod deepspeed;
+mod experts;
+mod families;
 mod fastgen;
+mod fastgen_once;
 mod hf_states;
+mod order;
 mod torch_dist;
 
 use std::collections::BTreeMap;

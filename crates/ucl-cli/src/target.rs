@@ -3,7 +3,7 @@
 use crate::args::{Format, OptimizerArg, RunArgs, StatesArg, TargetArgs, ZeroArg};
 use crate::failure::{Stop, refuse};
 use ucl_exec::Options;
-use ucl_formats::deepspeed::write::Zero;
+use ucl_formats::deepspeed::write::{Zero, most_expert_ranks};
 use ucl_formats::inventory::Framework;
 use ucl_formats::{Format as Made, Inventory, MegatronOptimizer, megatron_argument};
 use ucl_ir::Mesh;
@@ -94,6 +94,12 @@ fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Sto
         let mut own = own.clone();
         // Other axes are no cuts of FSDP's.
         own.retain(|axis, _| format != Made::Dcp || axis == "dp");
+        // DeepSpeed's experts are shared out over ranks that are counted already.
+        if format.shares_experts_out() {
+            own.shift_remove("ep");
+            let ranks = source.optimizer.as_ref().and_then(most_expert_ranks);
+            own.extend(ranks.map(|ranks| ("ep".to_owned(), ranks)));
+        }
         return Ok(args.mesh.clone().unwrap_or(own));
     }
     let Some((axis, _)) = args.mesh.iter().flatten().find(|(_, size)| **size > 1) else {

@@ -297,6 +297,17 @@ pub struct Group {
     pub steps: IndexMap<String, serde_json::Value>,
     /// The names of its parameters, in the order of the group.
     pub params: Vec<String>,
+    /// The same as the run itself called them, where these are other names: in a universal folder several
+    /// may be one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<String>,
+}
+
+impl Group {
+    /// The names that the run itself has for its parameters, in its order.
+    pub fn saved(&self) -> &[String] {
+        if self.stored.is_empty() { &self.params } else { &self.stored }
+    }
 }
 
 /// A file that goes along: as it is, or a torch file without the tensors that were converted.

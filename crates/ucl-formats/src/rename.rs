@@ -16,7 +16,7 @@ pub(crate) fn rename(inventory: &mut Inventory, new: &dyn Fn(&str) -> String) {
     let own_types = std::mem::take(&mut inventory.own_types);
     inventory.own_types = own_types.into_iter().map(|(name, dtype)| (new(&name), dtype)).collect();
     for group in inventory.optimizer.iter_mut().flat_map(|optimizer| &mut optimizer.groups) {
-        for name in &mut group.params {
+        for name in group.params.iter_mut().chain(&mut group.stored) {
             *name = new(name);
         }
         let steps = std::mem::take(&mut group.steps);

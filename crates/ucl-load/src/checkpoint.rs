@@ -46,7 +46,7 @@ impl Checkpoint {
     }
 
     /// One of two checkpoints that the same was said of: a universal folder says itself what it is, and
-    /// a view counts where the files leave it open.
+    /// a view counts where the files leave it open, or are of no other.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -59,10 +59,14 @@ impl Checkpoint {
         }
         let mut opened = Checkpoint::of(survey, &source)?;
         let naming = Naming::Universal;
-        let bound = bind(&opened.programs, opened.inventory(), &opened.said, &naming);
-        if matches!(bound, Err(Refusal::Ambiguous { .. })) {
-            drop(bound);
-            opened.said.view = view;
+        let bound = |opened: &Checkpoint| {
+            let found = bind(&opened.programs, opened.inventory(), &opened.said, &naming);
+            found.err()
+        };
+        let Some(refused) = bound(&opened).filter(|_| view.is_some()) else { return Ok(opened) };
+        opened.said.view = view;
+        if !matches!(refused, Refusal::Ambiguous { .. }) && bound(&opened).is_some() {
+            opened.said.view = None;
         }
         Ok(opened)
     }

@@ -25,8 +25,14 @@ pub(crate) struct Cut {
     pub(crate) padded_vocab: Option<u64>,
     /// Megatron's arguments, as far as the dims tell them.
     pub(crate) args: Option<Map<String, Value>>,
+    /// Whether Megatron's arguments are still of these names.
+    pub(crate) keeps_args: bool,
     /// The class that loads a model of its type, where the view has one.
     pub(crate) class: Option<Class>,
+    /// How long a sequence may be, where the spec says what holds in a config that does not.
+    pub(crate) positions: Option<u64>,
+    /// What the view has an equation for and the checkpoint lacks.
+    pub(crate) absent: Vec<String>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
     pub(crate) broken: Vec<(String, u64, u64)>,
     /// Whether modules that several stages share come in the order in which a stage first uses them.
@@ -114,6 +120,8 @@ pub(crate) fn cut(
     let mut cut = Cut {
         padded_vocab: padded.get("v").copied(),
         class: model_type(bound.inventory).and_then(|of| view.classes.get(of).cloned()),
+        positions: numbers("positions").and_then(|number| u64::try_from(number).ok()),
+        absent: absent(bound, program, view),
         broken: broken_runs(bound, layout),
         ..Cut::default()
     };
@@ -150,6 +158,7 @@ pub(crate) fn cut(
     let reads_args = program.model.bindings.iter().any(|line| line.document == Document::Args);
     let own = |name: &String| MEGATRONS.contains(&name.as_str());
     let megatron = own(&view.name) || view.ancestors.iter().any(own);
+    cut.keeps_args = megatron || *naming == Naming::Stored;
     let megatron = megatron && reads_args;
     cut.args = megatron.then(|| args(bound, program, view, mesh, &cut));
     Ok((items, cut))
@@ -189,7 +198,7 @@ fn whole(
     }
     let pp = mesh.get("pp").copied().unwrap_or(1);
     if pp == 1 && stages.is_empty() {
-        let cut = Cut { ranks: vec![(Mesh::new(), 0)], ..Cut::default() };
+        let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
         return Ok((universal(bound), cut));
     }
     pipeline::cut(bound, pp, stages)
@@ -223,6 +232,14 @@ fn view_of<'a>(
 fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option<&'a Layout> {
     let own = bound.layout.as_ref().filter(|name| view.layouts.contains(name));
     program.layouts.get(own.or(view.layouts.first())?)
+}
+
+/// What the view has an equation for and the checkpoint lacks.
+fn absent(bound: &Bound<'_>, program: &Program, view: &View) -> Vec<String> {
+    let has = |path: &str| bound.params.iter().any(|param| param.path == path);
+    let is_tied = |path: &str| program.model.param(path).is_some_and(|param| param.tied.is_some());
+    let terms = view.rules.iter().flat_map(|rule| &rule.terms);
+    terms.filter(|path| !(has(path) || bound.tied && is_tied(path))).cloned().collect()
 }
 
 /// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.

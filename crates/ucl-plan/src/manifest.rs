@@ -5,6 +5,7 @@ use crate::plan::Plan;
 use crate::target::{Item, Naming};
 use crate::work::{TargetTensor, Work};
 use indexmap::IndexMap;
+use std::collections::HashMap;
 use ucl_formats::Format;
 use ucl_formats::inventory::{Group, Optimizer, Role};
 use ucl_formats::lora::Adapters;
@@ -197,9 +198,12 @@ impl Plan<'_> {
         aliases.filter(|(_, original)| *original == name).map(|(alias, _)| alias.clone()).collect()
     }
 
-    /// The optimizer's groups under the target's names.
+    /// The optimizer's groups under the target's names: in the run's own order where it has the same names,
+    /// else in the target's.
     pub(crate) fn optimizer(&self, optimizer: &Optimizer) -> Optimizer {
         let names = self.names();
+        let number: HashMap<&str, usize> =
+            self.wholes().map(|(tensor, item, _)| (tensor.name.as_str(), item)).collect();
         let rename = |name: &String| names.get(name).cloned().unwrap_or_else(|| vec![name.clone()]);
         let groups = optimizer.groups.iter().map(|group| {
             let mut params: Vec<String> = Vec::new();
@@ -211,7 +215,15 @@ impl Plan<'_> {
                     params.push(name);
                 }
             }
+            let saved = group.saved();
+            let of: HashMap<&String, usize> =
+                saved.iter().enumerate().map(|(place, name)| (name, place)).collect();
+            match params.iter().all(|name| of.contains_key(name)) {
+                true => params.sort_by_key(|name| of.get(name)),
+                false => params.sort_by_key(|name| number.get(name.as_str())),
+            }
             Group {
+                stored: if params == saved { Vec::new() } else { saved.to_vec() },
                 hyper: group.hyper.clone(),
                 step: group.step.clone(),
                 steps: group

@@ -46,7 +46,7 @@ pub(crate) fn cut(
         let diagnostic = |message| Diagnostic::new("ucl::fit", message).help(HELP);
         return Err(wrong.into_iter().map(diagnostic).collect());
     }
-    let mut cut = Cut { notes, shared_in_order: true, ..Cut::default() };
+    let mut cut = Cut { notes, keeps_args: true, shared_in_order: true, ..Cut::default() };
     let mut all = Vec::new();
     for stage in 0..pipeline.stages.len() {
         let mut held = Vec::new();

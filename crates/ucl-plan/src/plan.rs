@@ -1,7 +1,7 @@
 //! The plan: which bytes go where, proven before any is read.
 
 use crate::algebra::{Component, clip, flat_components};
-use crate::bind::{Bound, PieceRole, is_weight};
+use crate::bind::{Bound, Piece, PieceRole, is_weight};
 use crate::cast::castable;
 use crate::class::of_class;
 use crate::cover::Cover;
@@ -118,14 +118,12 @@ impl<'a> Plan<'a> {
         {
             return Err(vec![refused]);
         }
+        let mut mesh = target.mesh.clone();
+        mesh.retain(|axis, _| !(axis == "ep" && target.format.shares_experts_out()));
+        let ranks = (&mesh, target.stages.as_slice());
         let (items, cut) = match target.format.is_cut() {
-            true if target.format.is_cut_at_load() => {
-                cut_at_load(&bound, &target.naming, (&target.mesh, &target.stages))?
-            }
-            true => {
-                let ranks = (&target.mesh, target.stages.as_slice());
-                cut(&bound, &target.naming, ranks, target.format.is_whole())?
-            }
+            true if target.format.is_cut_at_load() => cut_at_load(&bound, &target.naming, ranks)?,
+            true => cut(&bound, &target.naming, ranks, target.format.is_whole())?,
             false => {
                 let whole = Cut { ranks: vec![(ucl_ir::Mesh::new(), 0)], ..Cut::default() };
                 (items(&bound, &target.naming, merging.is_some())?, whole)
@@ -290,16 +288,21 @@ impl<'a> Plan<'a> {
     }
 
     /// The type of what counts of an item in a state; what is put together of several gets one that
-    /// holds them all.
+    /// holds them all, and what is padding alone that of the whole parameter.
     pub(crate) fn counted_type(&self, item: &Item, state: &str) -> Option<DType> {
+        let counts = |piece: &&Piece| piece.role != PieceRole::Replica;
+        let common = |a: DType, b: DType| a.common(b).unwrap_or(a);
         let boxes = self.boxes(item, 0..item.shape.iter().product());
-        let pieces = boxes.iter().flat_map(|(param, component)| {
-            let found = self.bound.atlas.meeting(*param, state, &component.bounds);
-            found
-                .filter(|(piece, _)| piece.role != PieceRole::Replica)
-                .map(|(piece, _)| piece.dtype)
+        let met = boxes.iter().flat_map(|(param, component)| {
+            self.bound.atlas.meeting(*param, state, &component.bounds).map(|(piece, _)| piece)
         });
-        pieces.reduce(|a, b| a.common(b).unwrap_or(a))
+        match met.filter(counts).map(|piece| piece.dtype).reduce(common) {
+            None if boxes.is_empty() => {
+                let all = item.terms.iter().flat_map(|param| self.bound.atlas.all(*param, state));
+                all.filter(counts).map(|piece| piece.dtype).reduce(common)
+            }
+            found => found,
+        }
     }
 
     /// The boxes of a range of an item's elements, clipped: by parameter.
@@ -441,6 +444,9 @@ impl Work for Plan<'_> {
         for (part, elements, before) in self.laid.meeting(tensor, &elements) {
             let number = self.item_of(&part);
             let (item, state) = (&self.items[number], self.source_state(tensor, number));
+            if item.elsewhere && is_weight(state) {
+                continue;
+            }
             let mut own = Vec::new();
             self.moves(item, state, (&elements, before), false, &mut own);
             if state == "fp32" {

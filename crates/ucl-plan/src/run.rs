@@ -29,7 +29,8 @@ impl Plan<'_> {
             match self.held(number, own) {
                 Ok(found) => {
                     let (mut one, weights) = found;
-                    one.place = places.place(self, number, &one).map_err(|why| vec![why])?;
+                    let item = &self.items[number];
+                    one.place = places.place(number, item, &one).map_err(|why| vec![why])?;
                     one.step = places.step(self, number, &one);
                     self.weights.push(weights);
                     held.push(one);
@@ -65,7 +66,9 @@ impl Plan<'_> {
             groups: places.groups,
             padded_vocab: self.cut.padded_vocab,
             args: self.cut.args.clone(),
+            keeps_args: self.cut.keeps_args,
             class: self.cut.class.as_ref().map(|class| class.name.clone()),
+            positions: self.cut.positions,
             source: self.bound.inventory,
             uncut,
         };
@@ -269,10 +272,10 @@ impl Plan<'_> {
 /// Where each stored tensor stands in the optimizer's groups.
 struct Places {
     groups: Vec<Group>,
-    /// By stored name: group and place.
-    known: HashMap<String, (usize, usize)>,
-    /// Whether places say nothing.
-    unordered: bool,
+    /// For each item the group and place there of what it is made of, as far as a group names it.
+    known: Vec<Vec<(usize, usize)>>,
+    /// By the names that the run itself has: places, where these are the target's names too.
+    saved: Option<HashMap<String, usize>>,
     /// By stored name: its step, where that is not its group's.
     steps: HashMap<String, serde_json::Value>,
     /// What a person should know of it.
@@ -281,54 +284,63 @@ struct Places {
 
 impl Places {
     fn of(plan: &Plan<'_>) -> Places {
-        let mut places = Places {
-            groups: Vec::new(),
-            known: HashMap::new(),
-            unordered: false,
-            steps: HashMap::new(),
-            notes: Vec::new(),
-        };
+        let (mut groups, mut steps) = (Vec::new(), HashMap::new());
+        let (mut named, mut saved) = (HashMap::new(), HashMap::new());
         let optimizer = plan.bound.inventory.optimizer.as_ref();
-        places.unordered = optimizer.is_some_and(|optimizer| optimizer.unordered);
         for (number, group) in optimizer.iter().flat_map(|o| &o.groups).enumerate() {
             for (place, name) in group.params.iter().enumerate() {
-                places.known.entry(name.clone()).or_insert((number, place));
+                named.entry(name.as_str()).or_insert((number, place));
             }
-            places.steps.extend(group.steps.clone());
-            places.groups.push(Group {
-                params: Vec::new(),
-                steps: IndexMap::new(),
-                ..group.clone()
+            for (place, name) in group.saved().iter().enumerate() {
+                saved.entry(name.clone()).or_insert(place);
+            }
+            steps.extend(group.steps.clone());
+            let (hyper, step) = (group.hyper.clone(), group.step.clone());
+            groups.push(Group { hyper, step, ..Group::default() });
+        }
+        if groups.is_empty() {
+            groups.push(Group::default());
+        }
+        let known = plan.items.iter().map(|item| {
+            let owns = plan.owns(item);
+            owns.iter().filter_map(|own| named.get(own.name.as_str()).copied()).collect()
+        });
+        let known: Vec<Vec<(usize, usize)>> = known.collect();
+        let its_own =
+            plan.items.iter().zip(&known).all(|(item, known)| {
+                known.is_empty() || item.copy || saved.contains_key(&item.name)
             });
-        }
-        if places.groups.is_empty() {
-            places.groups.push(Group::default());
-        }
-        places
+        let ordered = optimizer.is_some_and(|optimizer| !optimizer.unordered);
+        let saved = (ordered && its_own).then_some(saved);
+        Places { groups, known, saved, steps, notes: Vec::new() }
     }
 
-    /// The group of an item and its place there; what no group names comes in the order of the model.
+    /// The group of an item and its place there: the run's own under the names that it has, in which its
+    /// framework counts parameters; under others their order in the view, which is that of the framework
+    /// that has them.
     fn place(
         &mut self,
-        plan: &Plan<'_>,
         number: usize,
+        item: &Item,
         held: &Held,
     ) -> Result<Option<(usize, usize)>, Diagnostic> {
         if !held.is_trained() {
             return Ok(None);
         }
-        let item = &plan.items[number];
-        let owns = plan.owns(item);
-        let named: Vec<(usize, usize)> =
-            owns.iter().filter_map(|own| self.known.get(&own.name).copied()).collect();
-        let groups: BTreeSet<usize> = named.iter().map(|(group, _)| *group).collect();
-        match (groups.len(), named.iter().min()) {
-            (1, Some((group, _))) if self.unordered => Ok(Some((*group, number))),
-            (1, Some(place)) => Ok(Some(*place)),
+        let known = &self.known[number];
+        let groups: BTreeSet<usize> = known.iter().map(|(group, _)| *group).collect();
+        match (groups.len(), known.iter().min()) {
+            (1, Some((group, first))) => {
+                let place = match &self.saved {
+                    Some(saved) => saved.get(&item.name).copied().unwrap_or(*first),
+                    None => number,
+                };
+                Ok(Some((*group, place)))
+            }
             (0, _) => {
-                // Behind all that are named, in the order of the model.
-                let group = self.likely(held);
-                Ok(Some((group, usize::MAX / 2 + number)))
+                // Behind all that are named by the run, in the order of the model.
+                let behind = if self.saved.is_some() { usize::MAX / 2 } else { 0 };
+                Ok(Some((self.likely(held), behind + number)))
             }
             _ => {
                 let message = format!(

@@ -13,6 +13,7 @@ use crate::inventory::{Mesh, Problem, is_shared};
 use crate::ranks::Opened;
 use crate::ranks::{MIXED, count};
 use indexmap::IndexSet;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A parameter group with the ranks that have a part of it.
@@ -55,16 +56,45 @@ impl Param {
     }
 }
 
-/// What is in a group, over all `mp` ranks and ranks of experts.
-pub(super) fn params(laid: &[Laid<'_>], index: usize) -> IndexSet<String> {
-    let groups: Vec<_> = laid.iter().filter(|group| group.index == index).collect();
-    let names = groups.iter().flat_map(|group| &group.params).map(|param| &param.name);
+/// What is in a group, over all `mp` ranks and ranks of experts, in the order of the optimizer, which may have
+/// dealt it out.
+pub(super) fn params(laid: &[Laid<'_>], index: usize, deals: bool) -> IndexSet<String> {
+    let groups = laid.iter().filter(|group| group.index == index);
+    let ordered = groups.map(|group| {
+        let params: Vec<&Param> = group.params.iter().collect();
+        match deals {
+            true => in_turn(params, &group.model.content, group.ranks.len()),
+            false => params,
+        }
+    });
+    let ordered: Vec<Vec<&Param>> = ordered.collect();
     // A pipeline's module has what its layers share in front of all layers, on however many stages they are.
-    let is_layers = |param: &Param| !is_shared(&param.name);
-    let leads = groups.iter().all(|group| group.params.is_sorted_by_key(is_layers));
-    let (shared, rest): (Vec<_>, Vec<_>) =
-        names.cloned().partition(|name| leads && is_shared(name));
+    let is_layers = |param: &&Param| !is_shared(&param.name);
+    let leads = ordered.iter().all(|params| params.is_sorted_by_key(is_layers));
+    let names = ordered.into_iter().flatten().map(|param| param.name.clone());
+    let (shared, rest): (Vec<_>, Vec<_>) = names.partition(|name| leads && is_shared(name));
     shared.into_iter().chain(rest).collect()
+}
+
+/// The setting of ZeRO-1 and 2 that deals parameters out.
+pub(super) const ROUND_ROBIN: &str = "round_robin_gradients";
+
+/// Things in the order of the optimizer's group, of those in the order of its buffer: parameters may have
+/// been dealt out over the ranks, and the buffer has what fell to each.
+pub(super) fn in_turn<T>(things: Vec<T>, model: &ModelFile, ranks: usize) -> Vec<T> {
+    let stage = model.zero.get("stage").and_then(Json::as_u64);
+    if model.zero.get(ROUND_ROBIN) != Some(&true.into()) || stage.is_some_and(|stage| stage > 2) {
+        return things;
+    }
+    let mut turns: Vec<_> = dealt(things.len(), ranks).into_iter().zip(things).collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, thing)| thing).collect()
+}
+
+/// The numbers of things that are dealt out in turn: those of the first rank, of the second, and so on.
+pub(super) fn dealt(things: usize, ranks: usize) -> Vec<usize> {
+    let ranks = ranks.max(1);
+    (0..ranks.min(things)).flat_map(|rank| (rank..things).step_by(ranks)).collect()
 }
 
 type Shards<'a> = HashMap<(u64, u64), &'a Opened<Shard>>;

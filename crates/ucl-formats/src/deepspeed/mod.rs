@@ -120,7 +120,8 @@ pub fn survey(root: &Path) -> Survey {
         let read = Read { models: &models, layers: &layers, files: &of_experts, experts: &experts };
         weights::collect(&laid, &read, degrees, &mut inventory, &mut problems);
         states::collect(&laid, &shards, &mut inventory, &mut problems);
-        let params = |buffer| laid::params(&laid, buffer);
+        let deals = optimizer != story::BF16_OPTIMIZER;
+        let params = |buffer| laid::params(&laid, buffer, deals);
         inventory.optimizer = groups::optimizer(&params, &shards, &optimizer, &mut problems);
         if inventory.optimizer.is_none() && layers.is_empty() {
             let sources =

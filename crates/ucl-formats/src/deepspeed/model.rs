@@ -9,7 +9,7 @@ use crate::ranks::unchecked;
 use crate::torch::json;
 use crate::torch::{TorchFile, Value};
 use serde_json::{Map, Value as Json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The shapes of a parameter group in the order of its flat buffer.
 pub(super) type Shapes = Vec<(String, Vec<u64>)>;
@@ -89,6 +89,7 @@ impl ModelFile {
         for (key, value) in root.pairs().into_iter().flatten() {
             model.entry(file, key.as_str().unwrap_or_default(), value, problems);
         }
+        model.routers();
         model
     }
 
@@ -177,12 +178,43 @@ impl ModelFile {
         self.zero.get("mics_shard_size").and_then(Json::as_u64).filter(|size| *size > 0)
     }
 
+    /// Takes the stacks out, of which the module has nothing; gives the shapes back as they were recorded, those of
+    /// stacks over all ranks.
+    pub(super) fn unstack(&mut self) -> Option<Vec<Shapes>> {
+        let stacks = std::mem::take(&mut self.autoep);
+        let experts = |name: &str| Some(stacks.iter().find(|stack| stack.holds(name))?.experts);
+        let mut whole = self.shapes.clone();
+        for (name, shape) in whole.iter_mut().flatten().flatten() {
+            if let (Some(experts), Some(first)) = (experts(name), shape.first_mut()) {
+                *first = experts;
+            }
+        }
+        for group in self.shapes.iter_mut().flatten() {
+            group.retain(|(name, _)| experts(name).is_none());
+        }
+        whole
+    }
+
+    /// Records the second names of AutoEP's routers, which the engine does not.
+    fn routers(&mut self) {
+        let names: BTreeSet<&str> =
+            self.weights.iter().map(|weight| weight.name.as_str()).collect();
+        let original = |name: &str| {
+            let mut originals = self.autoep.iter().filter_map(|stack| stack.router(name));
+            originals.find(|original| names.contains(original.as_str()))
+        };
+        let known = |name: &str| self.shared.iter().any(|(alias, _)| alias == name);
+        let second: Vec<(String, String)> = names
+            .iter()
+            .filter(|name| !known(name))
+            .filter_map(|name| Some(((*name).to_owned(), original(name)?)))
+            .collect();
+        self.shared.extend(second);
+    }
+
     /// The stack of experts that a parameter is.
     pub(super) fn stacked(&self, name: &str) -> Option<&Stacked> {
-        let (mixture, weight) = name.rsplit_once('.')?;
-        self.autoep
-            .iter()
-            .find(|stack| stack.mixture == mixture && matches!(weight, "w1" | "w2" | "w3"))
+        self.autoep.iter().find(|stack| stack.holds(name))
     }
 
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {

@@ -3,7 +3,7 @@
 use super::Rank;
 use super::flat::{Flat, Slot};
 use super::join::{Join, RankPart};
-use super::laid::{Laid, Param};
+use super::laid::{Laid, Param, ROUND_ROBIN};
 use super::layout::Layout;
 use super::model::{ModelFile, Shapes};
 use super::muon::{MOMENTUM, Momentum};
@@ -207,7 +207,7 @@ impl Group<'_> {
             return;
         }
         // The record is of another order under round robin.
-        if self.laid.model.content.zero.get("round_robin_gradients") == Some(&true.into()) {
+        if self.laid.model.content.zero.get(ROUND_ROBIN) == Some(&true.into()) {
             return;
         }
         let first = |rank: usize| {

@@ -1,6 +1,6 @@
 //! What a step says of itself: framework, versions, step, arguments, and what a person should know.
 
-use super::laid::Laid;
+use super::laid::{Laid, ROUND_ROBIN};
 use super::mesh::Step;
 use super::model::ModelFile;
 use crate::inventory::{Framework, Inventory, Problem};
@@ -34,7 +34,7 @@ pub(super) fn tell(
     let stage = shards().find_map(|shard| shard.stage).or_else(recorded);
     let optimizer = match (bf16, step.shards.is_empty(), stage) {
         _ if step.partitioned => "ZeRO-3".to_owned(),
-        (true, ..) => "BF16_Optimizer".to_owned(),
+        (true, ..) => BF16_OPTIMIZER.to_owned(),
         (false, false, stage) => format!("ZeRO-{}", stage.unwrap_or(1)),
         (false, true, _) => "without ZeRO".to_owned(),
     };
@@ -49,17 +49,27 @@ pub(super) fn tell(
     optimizer
 }
 
+/// The wrapper that has no stage.
+pub(super) const BF16_OPTIMIZER: &str = "BF16_Optimizer";
+
+/// Arguments by which Megatron's are known.
+pub(super) const MEGATRONS: [&str; 3] = ["num_layers", "hidden_size", "num_attention_heads"];
+
+/// What Megatron says of its parameters, and what it is not if DeepSpeed's own cut says it.
+pub(super) const PATTERNS: (&str, &str) =
+    ("vocabulary_parameter_patterns", "autotp_unsupported_parameter_patterns");
+
 /// Megatron's own arguments or a file per layer; the number of tensor ranks alone says nothing, since
 /// DeepSpeed cuts other people's models too.
 fn is_megatron(step: &Step<'_>, layered: bool) -> bool {
     let models = || step.models.iter().map(|(_, model)| &model.content);
     let by_args = models().any(|model| {
         let has = |key| model.args.as_ref().is_some_and(|args| args.contains_key(key));
-        has("num_layers") && has("hidden_size") && has("num_attention_heads")
+        MEGATRONS.into_iter().all(has)
     });
     let by_patterns = models().any(|model| {
         let has = |key| model.universal.as_ref().is_some_and(|info| info.contains_key(key));
-        has("vocabulary_parameter_patterns") && !has("autotp_unsupported_parameter_patterns")
+        has(PATTERNS.0) && !has(PATTERNS.1)
     });
     by_args || by_patterns || layered
 }
@@ -108,7 +118,7 @@ fn notes(step: &Step<'_>, layers: &[((u64, u64), Opened<ModelFile>)], inventory:
     if all().any(|model| model.wrapped) {
         note("Wrapper prefixes (`module.`, `_orig_mod.`) were taken off the names.".to_owned());
     }
-    if models().any(|model| model.zero.get("round_robin_gradients") == Some(&Json::Bool(true))) {
+    if models().any(|model| model.zero.get(ROUND_ROBIN) == Some(&Json::Bool(true))) {
         note(
             "round_robin_gradients: flat buffers are in the order of `param_shapes`, which \
              `param_slice_mappings` do not follow."

@@ -3,7 +3,7 @@
 //!
 //! From stages 1 and 2 a file is a dict with the tensor under `param`. From stage 3 it is a bare flat
 //! tensor, whose shape only the model files tell. What was never trained is there from some versions
-//! on, as one tensor rank held it, so it is taken from the model files instead.
+//! on, as one tensor rank held it, so it is taken from the model files instead. AutoEP's stacks have all experts.
 
 mod entry;
 mod train;
@@ -30,7 +30,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     let mut problems = Vec::new();
     let (paths, stage3) = model_files(root, &mut problems);
     let paths: Vec<_> = paths.into_iter().map(|(mp, path)| ((mp, 0), path)).collect();
-    let models = open_all(&paths, &mut inventory, &mut problems, ModelFile::read);
+    let mut models = open_all(&paths, &mut inventory, &mut problems, ModelFile::read);
     let entries = Entries::read(&root.join("zero"), &mut inventory, &mut problems);
     let files = Files::default();
     let step = Step { root, files: &files, models: &models, shards: &[], partitioned: false };
@@ -45,7 +45,7 @@ pub(crate) fn survey(root: &Path) -> Survey {
     inventory.mesh = Mesh::new();
     // That of a pipeline has none of its weights.
     let whole = models.len() == 1 && !stage3 && !models[0].1.content.weights.is_empty();
-    let folder = Folder { models: &models, entries: &entries, whole };
+    let recorded: Vec<_> = models.iter_mut().map(|(_, model)| model.content.unstack()).collect();
     if whole {
         let one = super::mesh::Degrees { dp: 1, tp: 1, pp: 1 };
         let experts = Experts::default();
@@ -53,6 +53,10 @@ pub(crate) fn survey(root: &Path) -> Survey {
         let read = weights::Read { models: &models, layers: &[], files: &[], experts: &experts };
         weights::collect(&laid, &read, one, &mut inventory, &mut problems);
     }
+    for ((_, model), shapes) in models.iter_mut().zip(recorded) {
+        model.content.shapes = shapes;
+    }
+    let folder = Folder { models: &models, entries: &entries, whole };
     folder.states(&mut inventory, &mut problems);
     for weight in models.iter().flat_map(|(_, model)| &model.content.weights) {
         inventory.own_types.entry(weight.name.clone()).or_insert(weight.extent.dtype);

@@ -256,7 +256,7 @@ fn told(
             hyper.entry(format!("state.{state}")).or_insert_with(|| value.clone());
         }
     }
-    Group { hyper, step: usual.cloned(), steps, params }
+    Group { hyper, step: usual.cloned(), steps, params, ..Group::default() }
 }
 
 /// A tensor and its copies, which have to be equal.

@@ -102,7 +102,7 @@ impl Draft {
     }
 
     /// Where a key stands in a dict, or an attribute in an object.
-    fn held(&self, target: NodeId, key: &str) -> Option<usize> {
+    pub(crate) fn held(&self, target: NodeId, key: &str) -> Option<usize> {
         let of = self.pickle.value(target);
         let dict = if of.as_dict().is_some() { of } else { of.state()? };
         dict.pairs()?.position(|(known, _)| known.as_str() == Some(key))

@@ -172,6 +172,12 @@ impl Format {
         self == Format::DeepSpeedUniversal
     }
 
+    /// Whether it shares experts out over data-parallel ranks by itself, and wants all of them on each of the
+    /// ranks that it is told.
+    pub fn shares_experts_out(self) -> bool {
+        matches!(self, Format::DeepSpeed(_) | Format::DeepSpeedUniversal)
+    }
+
     /// Whether it is a model that transformers knows, by its config and its names.
     pub fn is_of_transformers(self) -> bool {
         matches!(self, Format::HuggingFace | Format::DeepSpeedChat)

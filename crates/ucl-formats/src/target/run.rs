@@ -25,8 +25,13 @@ pub struct Run<'a> {
     pub padded_vocab: Option<u64>,
     /// Megatron's arguments as far as the model's dims tell them, for a run under Megatron's names.
     pub args: Option<Map<String, Value>>,
+    /// Whether the names are the source's own, or Megatron's: else arguments of Megatron's that the source
+    /// carries say nothing of them.
+    pub keeps_args: bool,
     /// The class that loads it, by the view's own word.
     pub class: Option<String>,
+    /// How long a sequence may be, by the view's own number (`positions`).
+    pub positions: Option<u64>,
     /// The checkpoint that it is made of: what it carries goes along where the format has a place for it.
     pub source: &'a Inventory,
     /// Every tensor whole, in formats that are cut as they are loaded. As a rank it comes behind all others.

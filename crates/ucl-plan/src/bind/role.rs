@@ -100,14 +100,19 @@ impl<'a> Binder<'a, '_> {
             });
             let ranks = self.cuts.size(axis);
             match merge.map(|merge| merge.op) {
+                // What another axis repeats is merged once: it stays a replica.
                 Some(MergeOp::Average) if ranks > 1 => {
-                    role = PieceRole::Average(u32::try_from(ranks).unwrap_or(u32::MAX));
+                    if role == PieceRole::Primary {
+                        role = PieceRole::Average(u32::try_from(ranks).unwrap_or(u32::MAX));
+                    }
                     // Their spread is told; it is why they are averaged.
                     fatal = false;
                     continue;
                 }
                 Some(MergeOp::Sum) if ranks > 1 && is_weight(&one.stored.state) => {
-                    role = PieceRole::Sum;
+                    if role == PieceRole::Primary {
+                        role = PieceRole::Sum;
+                    }
                     continue;
                 }
                 _ => {}

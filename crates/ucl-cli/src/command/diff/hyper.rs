@@ -9,6 +9,9 @@ use ucl_plan::Plan;
 /// What Megatron says of a group whose parameters expert ranks share: that follows from the mesh.
 const WHOSE: &str = "is_expert_parallel";
 
+/// The same in a run of DeepSpeed's: the name of such a group says how many ranks have its experts.
+const EXPERTS: (&str, &str) = ("moe", "name");
+
 /// What differs, a sentence each.
 ///
 /// Groups are compared parameter by parameter: two frameworks seldom group them alike.
@@ -44,8 +47,10 @@ fn of(a: &Manifest, b: &Manifest) -> Vec<String> {
 fn by_param(optimizer: &Optimizer) -> IndexMap<&str, IndexMap<&str, &Value>> {
     let mut params = IndexMap::new();
     for group in &optimizer.groups {
+        let of_experts = group.hyper.get(EXPERTS.0) == Some(&Value::Bool(true));
+        let of_mesh = |key: &String| key == WHOSE || of_experts && key == EXPERTS.1;
         for name in &group.params {
-            let hyper = group.hyper.iter().filter(|(key, _)| *key != WHOSE);
+            let hyper = group.hyper.iter().filter(|(key, _)| !of_mesh(key));
             let mut known: IndexMap<&str, &Value> =
                 hyper.map(|(key, value)| (key.as_str(), value)).collect();
             known.extend(group.steps.get(name).or(group.step.as_ref()).map(|step| ("step", step)));

@@ -4,7 +4,7 @@
 const EXPERTS: &str = "deepspeed_moe.experts.deepspeed_experts.";
 
 /// The weights of AutoEP's experts, which a rank keeps in a stack.
-const STACKED: [&str; 3] = ["w1", "w2", "w3"];
+pub(super) const STACKED: [&str; 3] = ["w1", "w2", "w3"];
 
 /// A tensor of an expert, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

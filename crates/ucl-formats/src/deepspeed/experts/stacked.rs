@@ -5,6 +5,7 @@
 //! the stack over all ranks, as DeepSpeed's own converter does.
 
 use super::Expert;
+use super::name::STACKED;
 use crate::inventory::{Data, FileId, Mesh, Problem, Role, Run, Stored};
 use crate::named::Weight;
 use crate::ranks::count;
@@ -30,6 +31,21 @@ pub(in crate::deepspeed) struct Stacked {
 }
 
 impl Stacked {
+    /// Whether a stack is of this mixture, by its name.
+    pub(in crate::deepspeed) fn holds(&self, name: &str) -> bool {
+        let of = name.rsplit_once('.');
+        of.is_some_and(|(mixture, weight)| mixture == self.mixture && STACKED.contains(&weight))
+    }
+
+    /// A router's parameter, by the name that it has in another child of the layer: AutoEP puts the router under
+    /// the name that the model looks for its outputs by, too.
+    pub(in crate::deepspeed) fn router(&self, name: &str) -> Option<String> {
+        let layer = self.mixture.strip_suffix("experts")?;
+        (layer.is_empty() || layer.ends_with('.')).then_some(())?;
+        let (child, rest) = name.strip_prefix(layer)?.split_once('.')?;
+        (!["experts", "router"].contains(&child)).then(|| format!("{layer}router.{rest}"))
+    }
+
     /// The shape of a stack over all ranks, and the rows of it that an expert rank has, by its own shape.
     pub(in crate::deepspeed) fn whole(
         &self,

@@ -71,12 +71,8 @@ fn stand_ins(
         }
     }
     if let Some(first) = lost.first() {
-        let why = match model.content.autoep.is_empty() {
-            true => "as they were frozen and left out when this was saved",
-            false => "as AutoEP has them under a second name, or they were frozen and left out",
-        };
         inventory.notes.push(format!(
-            "In no file, {why}: {} of the module, such as `{first}`.",
+            "In no file, as they were frozen and left out when this was saved: {} of the module, such as `{first}`.",
             count(lost.len() as u64, "parameter")
         ));
     }

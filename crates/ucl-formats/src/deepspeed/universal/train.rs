@@ -1,5 +1,6 @@
 //! The optimizer's groups and steps.
 
+use super::super::laid::in_turn;
 use super::super::model::ModelFile;
 use super::Rank;
 use super::entry::{Content, Entries};
@@ -37,9 +38,14 @@ pub(super) fn optimizer(
         let range = next..next + parts;
         next += parts;
         let mut params: IndexSet<String> = IndexSet::new();
-        for shapes in models.iter().filter_map(|(_, model)| model.content.shapes.as_ref()) {
+        for model in models.iter().map(|(_, model)| &model.content) {
+            let Some(shapes) = &model.shapes else { continue };
             let own = shapes.get(range.start.min(shapes.len())..range.end.min(shapes.len()));
-            params.extend(own.into_iter().flatten().flatten().map(|(name, _)| name.clone()));
+            let ranks = model.dp.and_then(|dp| usize::try_from(dp).ok()).unwrap_or(1);
+            for list in own.into_iter().flatten() {
+                let names = list.iter().map(|(name, _)| name.clone()).collect();
+                params.extend(in_turn(names, model, ranks));
+            }
         }
         if lists == 0 && entries.groups.len() == 1 {
             params.extend(entries.params.keys().cloned());
@@ -60,5 +66,5 @@ fn group(hyper: IndexMap<String, Json>, params: Vec<String>, entries: &Entries) 
     let step = steps.values().next().cloned().or(own).or_else(|| entries.step.clone());
     let differ = steps.into_iter().filter(|(_, other)| Some(other) != step.as_ref());
     let steps: IndexMap<String, Json> = differ.collect();
-    Group { hyper, step, steps, params }
+    Group { hyper, step, steps, params, ..Group::default() }
 }

@@ -5,15 +5,20 @@
 
 mod args;
 mod chat;
+mod experts;
 mod flat;
 mod model;
 mod optimizer;
 mod partitioned;
+mod share;
 mod source;
 mod universal;
 
 use crate::target::{Held, Rank, Run, RunFile, RunLayout, WriteError};
 pub(crate) use chat::file as chat;
+use experts::Experts;
+pub use experts::most_expert_ranks;
+use share::{Share, shares};
 use source::Source;
 use std::collections::BTreeSet;
 use ucl_tensor::DType;
@@ -84,50 +89,68 @@ struct Place<'r> {
 pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError> {
     let source = Source::of(run)?;
     possible(run, zero)?;
-    no_experts(run, &source)?;
+    let mut experts = Experts::of(run, &source)?;
+    let spread = experts.spread(run)?;
+    let run = spread.as_ref().unwrap_or(run);
+    experts.fit(run, zero)?;
     let dp = size(run, "dp");
     let places = places(run);
     let layered = source::is_layered(run);
     let trained = has_optimizer(run);
     let mut files = Vec::new();
     for place in &places {
-        if layered {
+        if layered && experts.is_empty() {
             files.extend(model::layers(run, place)?);
         }
         match zero {
             Zero::Three { sub_group_size } => {
-                let laid =
-                    partitioned::SubGroups::of(place.rank, run.groups.len(), sub_group_size, dp);
                 for part in 0..dp {
-                    files.push(model::partitioned(run, place, part, (&laid, &source))?);
-                    files.push(optimizer::partitioned(run, place, part, (&laid, &source))?);
+                    let shares = shares(run, place, part, (layered, &experts, false));
+                    let laid = partitioned::SubGroups::of(shares, sub_group_size, dp);
+                    let of = (&laid, &source, &experts);
+                    files.push(model::partitioned(run, place, part, of)?);
+                    files.push(optimizer::partitioned(run, place, part, of)?);
                 }
             }
             _ => {
-                files.push(model::whole(run, place, zero, layered, &source)?);
+                files.extend(experts.files(run, place)?);
+                files.push(model::whole(run, place, zero, layered, (&source, &experts))?);
                 for part in (0..dp).filter(|_| trained) {
-                    files.push(optimizer::flat(run, place, part, (zero, layered, &source))?);
+                    let of = (zero, layered, &source, &experts);
+                    files.push(optimizer::flat(run, place, part, of)?);
                 }
             }
         }
     }
     files.push(RunFile::text("latest", tag(run)));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, lossy: steps(run), notes: notes(run, zero, &source, &places) })
+    Ok(RunLayout {
+        files,
+        along,
+        lossy: lossy(run, &source),
+        notes: [
+            notes(run, zero, &source, &places),
+            experts::as_others(run, &experts).into_iter().collect(),
+        ]
+        .concat(),
+    })
 }
 
 /// What a person should know of it, a sentence each.
 fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
-    let mut notes = muon(run, zero, source, places);
-    notes.extend(source.repeats(places));
-    notes
+    let dealt = places.iter().any(|place| source.deals(place.mp, zero)) && has_optimizer(run);
+    let dealt = dealt.then(|| {
+        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`."
+            .to_owned()
+    });
+    dealt.into_iter().chain(muon(run, zero, source, places)).chain(source.repeats(places)).collect()
 }
 
 /// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
-fn muon(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
+fn muon(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Option<String> {
     let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
     if !muon || !matches!(zero, Zero::One | Zero::Two) {
-        return Vec::new();
+        return None;
     }
     let whole = places.iter().any(|place| optimizer::has_matrices(zero, source, place));
     let kept = match whole {
@@ -136,7 +159,7 @@ fn muon(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec
             "cut over the ranks, for a run with `offload_optimizer` on the CPU, as the source was"
         }
     };
-    vec![format!("Muon's `momentum_buffer` is written {kept}.")]
+    Some(format!("Muon's `momentum_buffer` is written {kept}."))
 }
 
 /// The ranks in the order of DeepSpeed's files.
@@ -151,20 +174,24 @@ fn places<'r>(run: &'r Run<'_>) -> Vec<Place<'r>> {
     places
 }
 
+/// What the format has no place for.
+fn lossy(run: &Run<'_>, source: &Source) -> Vec<String> {
+    steps(run).into_iter().chain(args::left_out(run, source)).collect()
+}
+
 /// Parameters whose step is not their group's: a flat buffer has one for all that is in it.
-fn steps(run: &Run<'_>) -> Vec<String> {
+fn steps(run: &Run<'_>) -> Option<String> {
     let held = run.ranks.iter().flat_map(|rank| &rank.tensors);
     let other = held.filter(|held| {
         let group = held.place.and_then(|(group, _)| run.groups.get(group));
         held.step.is_some() && held.step.as_ref() != group.and_then(|group| group.step.as_ref())
     });
     let other: BTreeSet<&str> = other.map(|held| held.name.as_str()).collect();
-    let Some(first) = other.first() else { return Vec::new() };
-    let said = format!(
+    let first = other.first()?;
+    Some(format!(
         "{} parameters were at another step than their group, such as {first:?}: DeepSpeed keeps one for all of a group",
         other.len()
-    );
-    vec![said]
+    ))
 }
 
 fn size(run: &Run<'_>, axis: &str) -> u64 {
@@ -175,23 +202,7 @@ fn has_optimizer(run: &Run<'_>) -> bool {
     run.ranks.iter().flat_map(|rank| &rank.tensors).any(Held::is_trained)
 }
 
-/// Experts that DeepSpeed's load looks for where they would not be.
-fn no_experts(run: &Run<'_>, source: &Source) -> Result<(), WriteError> {
-    let mut held = run.ranks.iter().flat_map(|rank| &rank.tensors);
-    match held.find(|held| source.has_experts() && held.name.split('.').any(|p| p == "experts")) {
-        Some(held) => Err(WriteError::refused(
-            format!(
-                "{:?} is of a mixture of experts of DeepSpeed's own, whose load wants experts in files of their own; \
-                 this version cannot write those",
-                held.name
-            ),
-            "`--to universal` keeps every expert whole and its states, `--to dcp` goes on under FSDP",
-        )),
-        None => Ok(()),
-    }
-}
-
-/// What the format has no place for.
+/// What the format cannot be written of.
 fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
     known_axes(run)?;
     let partitioned = matches!(zero, Zero::Three { .. });
@@ -222,11 +233,11 @@ fn possible(run: &Run<'_>, zero: Zero) -> Result<(), WriteError> {
 
 /// The axes that ranks are counted over.
 fn known_axes(run: &Run<'_>) -> Result<(), WriteError> {
-    let unknown = |axis: &String| !["tp", "pp", "dp"].contains(&axis.as_str());
+    let unknown = |axis: &String| !["tp", "pp", "dp", "ep"].contains(&axis.as_str());
     match run.mesh.iter().find(|(axis, size)| unknown(axis) && **size > 1) {
         Some((axis, _)) => {
             let message = format!("a DeepSpeed run is not cut over `{axis}` here");
-            Err(WriteError::refused(message, "its axes: tp, pp, dp"))
+            Err(WriteError::refused(message, "its axes: tp, pp, dp, ep"))
         }
         None => Ok(()),
     }
@@ -248,9 +259,10 @@ fn members(rank: &Rank, groups: usize) -> Vec<Vec<usize>> {
 }
 
 /// The states of the optimizer in a group of tensors, masters left out.
-fn states(rank: &Rank, members: &[usize]) -> Vec<String> {
+fn states(rank: &Rank, share: &Share) -> Vec<String> {
     let mut states: Vec<String> = Vec::new();
-    for state in members.iter().flat_map(|number| rank.tensors[*number].states.keys()) {
+    let held = share.members.iter().map(|member| &rank.tensors[member.tensor]);
+    for state in held.flat_map(|held| held.states.keys()) {
         if state != "fp32" && !states.contains(state) {
             states.push(state.clone());
         }

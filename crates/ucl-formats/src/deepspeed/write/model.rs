@@ -2,9 +2,12 @@
 //! the optimizer's.
 
 use super::args;
+use super::experts::Experts;
 use super::partitioned::SubGroups;
+use super::share::{Member, Share, shares};
 use super::source::{self, Source, copy};
-use super::{Place, Zero, members, size, tag};
+use super::{Place, Zero, size, tag};
+use crate::deepspeed::laid::ROUND_ROBIN;
 use crate::inventory::Role;
 use crate::target::{Buffer, Draft, Held, Run, RunFile, WriteError};
 use crate::torch::{Node, NodeId};
@@ -18,23 +21,27 @@ pub(super) fn whole(
     place: &Place<'_>,
     zero: Zero,
     layered: bool,
-    source: &Source,
+    (source, experts): (&Source, &Experts),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let tensors = &place.rank.tensors;
-    let module = if layered {
+    // A pipeline with experts keeps the rest of its weights here, too.
+    let module = if layered && experts.is_empty() {
         draft.pickle.none()
     } else {
         let mut entries = Vec::new();
         for (number, held) in tensors.iter().enumerate() {
-            let buffer = Buffer::whole(run, (place.at, number), "param");
-            entries.push((held.name.clone(), draft.tensor(buffer)?));
+            if experts.expert(place.at, number).is_none() {
+                let buffer = Buffer::whole(run, (place.at, number), "param");
+                entries.push((held.trained_name(layered).to_owned(), draft.tensor(buffer)?));
+            }
         }
         aliased(&mut entries, place);
         draft.ordered(entries)
     };
-    let groups = members(place.rank, run.groups.len());
-    let shapes = shapes(&mut draft, tensors, &groups, layered);
+    // Of experts the first rank alone tells, its own.
+    let shares = shares(run, place, 0, (layered, experts, source.deals(place.mp, zero)));
+    let shapes = shapes(&mut draft, &shares, experts);
     // Where gradients are cut, a stage-2 engine records what is frozen, whole.
     let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
     let (frozen_shapes, fragments) = match zero {
@@ -56,7 +63,7 @@ pub(super) fn whole(
         ("frozen_param_shapes", frozen_shapes),
         ("frozen_param_fragments", fragments),
     ];
-    rest(&mut draft, run, place, (zero, source), own)?;
+    rest(&mut draft, run, (place, 0), (zero, source, experts), own)?;
     let stem = format!("mp_rank_{:02}_model_states", place.mp);
     draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)
 }
@@ -66,12 +73,15 @@ pub(super) fn partitioned(
     run: &Run<'_>,
     place: &Place<'_>,
     part: u64,
-    (laid, source): (&SubGroups, &Source),
+    (laid, source, experts): (&SubGroups, &Source, &Experts),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let tensors = &place.rank.tensors;
     let (mut entries, mut fragments) = (Vec::new(), Vec::new());
     for (number, held) in tensors.iter().enumerate() {
+        if experts.expert(place.at, number).is_some() {
+            continue;
+        }
         let node = match held.role {
             Role::Buffer => draft.tensor(Buffer::whole(run, (place.at, number), "param"))?,
             _ => draft.known(held.dtype, &[0], Vec::new())?,
@@ -84,7 +94,7 @@ pub(super) fn partitioned(
     }
     aliased(&mut entries, place);
     let module = draft.ordered(entries);
-    let shapes = shapes(&mut draft, tensors, laid.members(), false);
+    let shapes = shapes(&mut draft, laid.shares(), experts);
     let frozen: Vec<&Held> = tensors.iter().filter(|held| held.role == Role::Frozen).collect();
     let own = [
         ("module", module),
@@ -93,7 +103,7 @@ pub(super) fn partitioned(
         ("frozen_param_fragments", draft.ordered(fragments)),
     ];
     let zero = Zero::Three { sub_group_size: Zero::SUB_GROUP_SIZE };
-    rest(&mut draft, run, place, (zero, source), own)?;
+    rest(&mut draft, run, (place, part), (zero, source, experts), own)?;
     let stem = format!("zero_pp_rank_{part}_mp_rank_{:02}_model_states", place.mp);
     draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)
 }
@@ -139,13 +149,21 @@ pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, W
 }
 
 /// A dict of sizes for each group.
-fn shapes(draft: &mut Draft, tensors: &[Held], groups: &[Vec<usize>], layered: bool) -> NodeId {
+fn shapes(draft: &mut Draft, groups: &[Share], experts: &Experts) -> NodeId {
     let groups = groups.iter().map(|group| {
-        let entries = group.iter().map(|number| {
-            let held = &tensors[*number];
-            (held.trained_name(layered).to_owned(), draft.pickle.size(&held.shape))
-        });
-        let entries = entries.collect();
+        let entry = |Member { name, shape, .. }: &Member| {
+            let shape = match experts.is_empty() {
+                true => draft.pickle.size(shape),
+                // The engine saves all else of a run with experts as a copy, in which they are tuples.
+                false => {
+                    let sizes: Vec<NodeId> =
+                        shape.iter().map(|n| draft.json(&(*n).into())).collect();
+                    draft.pickle.tuple(&sizes)
+                }
+            };
+            (name.clone(), shape)
+        };
+        let entries = group.members.iter().map(entry).collect();
         draft.ordered(entries)
     });
     let groups = groups.collect();
@@ -159,7 +177,7 @@ fn frozen_shapes(draft: &mut Draft, frozen: &[&Held]) -> NodeId {
 }
 
 /// The order in which the engine writes its entries; others follow.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 22] = [
     "module",
     "buffer_names",
     "optimizer",
@@ -179,6 +197,8 @@ const ORDER: [&str; 20] = [
     "checkpoint_parallel_dimensions",
     "ds_config",
     "ds_version",
+    "num_experts",
+    "ds_autoep_layers",
     "universal_checkpoint_info",
 ];
 
@@ -186,8 +206,8 @@ const ORDER: [&str; 20] = [
 fn rest(
     draft: &mut Draft,
     run: &Run<'_>,
-    place: &Place<'_>,
-    (zero, source): (Zero, &Source),
+    (place, dp): (&Place<'_>, u64),
+    (zero, source, experts): (Zero, &Source, &Experts),
     own: [(&str, NodeId); 4],
 ) -> Result<(), WriteError> {
     let mut entries: IndexMap<String, NodeId> = IndexMap::new();
@@ -198,7 +218,7 @@ fn rest(
             entries.insert(name.to_owned(), node);
         }
     }
-    let (tp, pp, dp) = (size(run, "tp"), size(run, "pp"), size(run, "dp"));
+    let (tp, pp) = (size(run, "tp"), size(run, "pp"));
     // The engine tells them on its first rank alone, a pipeline nowhere.
     let shared = match place.mp {
         0 if !source::is_layered(run) => json!(place.rank.aliases),
@@ -208,7 +228,7 @@ fn rest(
     let names = place.rank.tensors.iter().filter(|held| held.role == Role::Buffer);
     let names: Vec<&str> = names.map(|held| held.name.as_str()).collect();
     let made = json!({
-        "buffer_names": names, "dp_world_size": dp, "mp_world_size": tp * pp,
+        "buffer_names": names, "dp_world_size": size(run, "dp"), "mp_world_size": tp * pp,
         "checkpoint_parallel_dimensions": {"pp_degree": pp, "tp_degree": tp},
         "optimizer": null, "shared_params": shared,
     });
@@ -227,6 +247,10 @@ fn rest(
         }
     }
     entries.extend(own.map(|(key, node)| (key.to_owned(), node)));
+    if !experts.is_empty() {
+        entries.insert("num_experts".to_owned(), draft.json(&experts.counts(place.at).into()));
+        experts.tell(draft, (run, place, dp, zero), &mut entries);
+    }
     if let Some(config) = entries.get("ds_config").copied() {
         staged(draft, config, zero);
     }
@@ -244,8 +268,9 @@ pub(super) fn staged(draft: &mut Draft, config: NodeId, zero: Zero) {
     let known = draft.pickle.value(config).get("zero_optimization").map(|value| value.id());
     let stage = draft.json(&Value::from(zero.stage()));
     let key = draft.pickle.str("stage");
-    // Neither order nor gaps of the source's buffers are those of what is written.
-    let outdated = ["stage", "round_robin_gradients", "elastic_checkpoint", "parameter_alignment"];
+    // The gaps of the source's buffers are not those of what is written, and only two stages deal out.
+    let mut outdated = vec!["stage", "elastic_checkpoint", "parameter_alignment"];
+    outdated.extend((!matches!(zero, Zero::One | Zero::Two)).then_some(ROUND_ROBIN));
     match known {
         Some(zero) => {
             let kept = draft.pickle.value(zero).pairs().map(|pairs| {

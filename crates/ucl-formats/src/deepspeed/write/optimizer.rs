@@ -1,10 +1,12 @@
 //! `zero_pp_rank_D_mp_rank_XX_optim_states.pt`: a data-parallel rank's part of the optimizer.
 
+use super::experts::Experts;
 use super::flat::Partition;
 use super::model::{scalar, staged};
 use super::partitioned::SubGroups;
+use super::share::{Share, shares};
 use super::source::{Source, copy};
-use super::{Place, Zero, members, size, states, tag};
+use super::{Place, Zero, size, states, tag};
 use crate::deepspeed::muon::MOMENTUM;
 use crate::inventory::Group;
 use crate::target::{Buffer, Draft, Part, Run, RunFile, WriteError};
@@ -19,31 +21,31 @@ pub(super) fn flat(
     run: &Run<'_>,
     place: &Place<'_>,
     dp: u64,
-    (zero, layered, source): (Zero, bool, &Source),
+    (zero, layered, source, experts): (Zero, bool, &Source, &Experts),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
-    let ranks = size(run, "dp");
+    let shares = shares(run, place, dp, (layered, experts, source.deals(place.mp, zero)));
     let of_matrices = has_matrices(zero, source, place);
     let (mut masters, mut paddings, mut mappings, mut numbered) = (vec![], vec![], vec![], vec![]);
-    for (group, members) in members(place.rank, run.groups.len()).iter().enumerate() {
-        let partition = Partition::of((place.at, place.rank), members, dp, ranks);
+    for (group, share) in shares.iter().enumerate() {
+        let partition = Partition::of(place.at, share);
         let (parts, width) = (&partition.parts, partition.width);
         let flat = Flat { run, place, parts, width };
-        let kept = states(place.rank, members);
+        let kept = states(place.rank, share);
         let whole = of_matrices && is_muons(&run.groups[group]);
-        let matrices = whole.then(|| partition.matrices(place.rank));
+        let matrices = whole.then(|| partition.matrices(share));
         numbered.push((group as i64, flat.states(&mut draft, group, &kept, matrices.as_ref())?));
         // A stage's masters come without their padding, BF16_Optimizer's with it.
         let len = if zero == Zero::Bf16Optimizer { width } else { partition.held };
         masters.push(draft.tensor(flat.buffer("fp32", len))?);
         paddings.push(Value::from(width - partition.held));
-        mappings.push(slices(&mut draft, place, parts, layered));
+        mappings.push(slices(&mut draft, share, &partition));
     }
     let state = numbered_dict(&mut draft, numbered);
     let groups: Vec<Vec<usize>> = (0..run.groups.len()).map(|group| vec![group]).collect();
     let groups = param_groups(&mut draft, &run.groups, &groups);
     let base = draft.dict(vec![("state".to_owned(), state), ("param_groups".to_owned(), groups)]);
-    let counts = vec![ranks; run.groups.len()];
+    let counts: Vec<u64> = shares.iter().map(|share| share.parts).collect();
     let mut entries = common(&mut draft, place, source, zero)?;
     entries.insert("base_optimizer_state".to_owned(), base);
     entries.insert("single_partition_of_fp32_groups".to_owned(), draft.pickle.list(masters));
@@ -59,16 +61,16 @@ pub(super) fn partitioned(
     run: &Run<'_>,
     place: &Place<'_>,
     dp: u64,
-    (laid, source): (&SubGroups, &Source),
+    (laid, source, experts): (&SubGroups, &Source, &Experts),
 ) -> Result<RunFile, WriteError> {
     let mut draft = Draft::default();
     let (mut masters, mut numbered) = (vec![], vec![]);
     let groups: Vec<Vec<usize>> = (0..run.groups.len()).map(|group| laid.of_group(group)).collect();
-    for (number, members) in laid.members().iter().enumerate() {
-        let (parts, width) = laid.partition((place.at, place.rank), number, dp);
+    for (number, share) in laid.shares().iter().enumerate() {
+        let (parts, width) = laid.partition(place.at, number);
         let flat = Flat { run, place, parts: &parts, width };
-        let group = groups.iter().position(|of| of.contains(&number)).unwrap_or(0);
-        let kept = states(place.rank, members);
+        let group = laid.group(number);
+        let kept = states(place.rank, share);
         numbered.push((number as i64, flat.states(&mut draft, group, &kept, None)?));
         masters.push(draft.tensor(flat.buffer("fp32", width))?);
     }
@@ -78,6 +80,9 @@ pub(super) fn partitioned(
     let zero = Zero::Three { sub_group_size: 0 };
     let mut entries = common(&mut draft, place, source, zero)?;
     entries.insert("partition_count".to_owned(), draft.json(&size(run, "dp").into()));
+    if let Some(sharing) = experts.sharing_of((run, place), laid) {
+        entries.insert("ds_zero_partition_groups".to_owned(), draft.json(&sharing));
+    }
     entries.insert("optimizer_state_dict".to_owned(), base);
     entries.insert("fp32_flat_groups".to_owned(), draft.pickle.list(masters));
     finish(draft, run, place, dp, (zero, source), entries)
@@ -238,8 +243,9 @@ fn scaler(draft: &mut Draft, place: &Place<'_>) -> NodeId {
 }
 
 /// Which tensors touch a part, and where in it they lie.
-fn slices(draft: &mut Draft, place: &Place<'_>, parts: &[Part], layered: bool) -> NodeId {
-    let entries = parts.iter().map(|part| {
+fn slices(draft: &mut Draft, share: &Share, partition: &Partition) -> NodeId {
+    let parts = partition.parts.iter().zip(&partition.members);
+    let entries = parts.map(|(part, member)| {
         let numbers = [("numel", part.len), ("start", part.start)];
         let attributes = numbers.map(|(key, number)| {
             let number = draft.json(&number.into());
@@ -247,7 +253,7 @@ fn slices(draft: &mut Draft, place: &Place<'_>, parts: &[Part], layered: bool) -
         });
         let (module, class) = ("deepspeed.utils.tensor_fragment", "fragment_address");
         let address = draft.pickle.object(module, class, attributes.to_vec());
-        (place.rank.tensors[part.tensor].trained_name(layered).to_owned(), address)
+        (share.members[*member].name.clone(), address)
     });
     let entries = entries.collect();
     draft.ordered(entries)

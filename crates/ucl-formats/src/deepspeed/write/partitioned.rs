@@ -1,15 +1,16 @@
 //! Stage 3: every tensor is cut by itself, and the parts of a rank lie one behind the other in the
 //! buffers of sub-groups.
 
-use super::{Rank, members};
+use super::share::Share;
 use crate::target::{Buffer, Part, Run};
 use std::sync::Arc;
 
-/// The sub-groups of a model-parallel rank.
+/// The sub-groups of a rank.
 pub(super) struct SubGroups {
+    /// Data-parallel ranks.
     ranks: u64,
-    /// The tensors of each.
-    members: Vec<Vec<usize>>,
+    /// What the rank shares of each.
+    shares: Vec<Share>,
     /// The optimizer's group of each.
     groups: Vec<usize>,
 }
@@ -17,33 +18,39 @@ pub(super) struct SubGroups {
 impl SubGroups {
     /// Packs the tensors of each group: a sub-group is closed when a rank's part of it has that many
     /// elements, and no tensor is cut between two.
-    pub(super) fn of(rank: &Rank, groups: usize, sub_group_size: u64, ranks: u64) -> SubGroups {
-        let mut packed = SubGroups { ranks, members: Vec::new(), groups: Vec::new() };
-        for (group, tensors) in members(rank, groups).into_iter().enumerate() {
+    pub(super) fn of(groups: Vec<Share>, sub_group_size: u64, ranks: u64) -> SubGroups {
+        let mut packed = SubGroups { ranks, shares: Vec::new(), groups: Vec::new() };
+        for (group, Share { members, part, parts, expert_rank }) in groups.into_iter().enumerate() {
+            let close = |members| Share { members, part, parts, expert_rank };
             let (mut open, mut elements) = (Vec::new(), 0_u64);
-            for number in tensors {
-                open.push(number);
-                elements += rank.tensors[number].elements().div_ceil(ranks);
+            for member in members {
+                elements += member.elements().div_ceil(parts);
+                open.push(member);
                 if elements >= sub_group_size {
-                    packed.close(std::mem::take(&mut open), group);
+                    packed.push(close(std::mem::take(&mut open)), group);
                     elements = 0;
                 }
             }
             if !open.is_empty() {
-                packed.close(open, group);
+                packed.push(close(open), group);
             }
         }
         packed
     }
 
-    fn close(&mut self, members: Vec<usize>, group: usize) {
-        self.members.push(members);
+    fn push(&mut self, share: Share, group: usize) {
+        self.shares.push(share);
         self.groups.push(group);
     }
 
-    /// The tensors of each.
-    pub(super) fn members(&self) -> &[Vec<usize>] {
-        &self.members
+    /// What the rank shares of each.
+    pub(super) fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    /// The group of a sub-group.
+    pub(super) fn group(&self, number: usize) -> usize {
+        self.groups[number]
     }
 
     /// The sub-groups of a group.
@@ -52,21 +59,19 @@ impl SubGroups {
         of.map(|(number, _)| number).collect()
     }
 
-    /// A rank's part of a sub-group: what is in it, and its length in elements.
-    pub(super) fn partition(
-        &self,
-        (at, rank): (usize, &Rank),
-        number: usize,
-        dp: u64,
-    ) -> (Arc<[Part]>, u64) {
+    /// The rank's part of a sub-group: what is in it, and its length in elements. `at` is the model-parallel
+    /// rank whose tensors they are.
+    pub(super) fn partition(&self, at: usize, number: usize) -> (Arc<[Part]>, u64) {
+        let Share { members, part, parts: ranks, .. } = &self.shares[number];
         let (mut parts, mut start) = (Vec::new(), 0);
-        for tensor in &self.members[number] {
-            let elements = rank.tensors[*tensor].elements();
-            let share = elements.div_ceil(self.ranks);
-            let first = (dp * share).min(elements);
+        for member in members {
+            let elements = member.elements();
+            let share = elements.div_ceil(*ranks);
+            let first = (part * share).min(elements);
             let len = share.min(elements - first);
             if len > 0 {
-                parts.push(Part { rank: at, tensor: *tensor, first, len, start });
+                let first = member.first + first;
+                parts.push(Part { rank: at, tensor: member.tensor, first, len, start });
             }
             start += share;
         }

@@ -1,15 +1,21 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
-use super::{DEEPSPEED, Place, Run, WriteError};
+use super::{DEEPSPEED, Place, Run, WriteError, Zero};
+use crate::deepspeed::experts::{Stacked, stacks};
+use crate::deepspeed::laid::ROUND_ROBIN;
 use crate::deepspeed::model::is_random;
 use crate::deepspeed::muon::offloads;
-use crate::inventory::{Carried, is_shared};
+use crate::inventory::{Carried, Problem, is_shared};
 use crate::target::{Draft, Held, Rank, open_carried, repeated};
 use crate::torch::{NodeId, TorchFile, Value, json};
+use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The file of a universal folder that has what optimizers keep beside the states of parameters.
 const UNIVERSAL: &str = "optimizer_state.pt";
+
+/// Where a model file tells of AutoEP's layers, and where once.
+const STACKS: [&str; 2] = ["ds_autoep_layers", "autoep_layers"];
 
 /// The files of the source's model-parallel ranks, without what was converted: by number.
 pub(super) struct Source {
@@ -74,12 +80,49 @@ impl Source {
 
     /// Whether the run's experts are DeepSpeed's own, which it keeps in files beside all else.
     pub(super) fn has_experts(&self) -> bool {
-        let said = |key: &str| self.model(0).and_then(|file| file.value.root().get(key));
-        let several = |value: Value<'_>| {
-            value.as_u64().is_some_and(|number| number > 0)
-                || value.items().is_some_and(|mut items| items.next().is_some())
+        !self.num_experts().is_empty() || self.has_stacks()
+    }
+
+    /// The numbers of experts that the mixtures have (`num_experts`); one for all of them in old releases.
+    pub(super) fn num_experts(&self) -> BTreeSet<u64> {
+        let of = |value: Value<'_>| -> Vec<u64> {
+            let items = value.items().into_iter().flatten().filter_map(Value::as_u64);
+            items.chain(value.as_u64()).filter(|number| *number > 0).collect()
         };
-        ["num_experts", "ds_autoep_layers"].into_iter().filter_map(said).any(several)
+        self.said("num_experts").flat_map(of).collect()
+    }
+
+    /// Whether AutoEP keeps the run's experts in stacks.
+    pub(super) fn has_stacks(&self) -> bool {
+        let any = |value: Value<'_>| value.items().is_some_and(|mut items| items.next().is_some());
+        STACKS.into_iter().any(|key| self.said(key).any(any))
+    }
+
+    /// AutoEP's stacks.
+    pub(super) fn stacks(&self) -> Result<Vec<Stacked>, Problem> {
+        let mut all: Vec<Stacked> = Vec::new();
+        for (_, file) in self.models.values() {
+            for value in STACKS.into_iter().filter_map(|key| file.value.root().get(key)) {
+                let found = stacks(value).map_err(|what| Problem::new(&file.path, what))?;
+                for stack in found {
+                    if !all.iter().any(|known| known.mixture == stack.mixture) {
+                        all.push(stack);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether consecutive ranks have the same experts.
+    pub(super) fn has_data_before_experts(&self) -> bool {
+        let key = "use_data_before_expert_parallelism";
+        self.said("ds_config").any(|config| config.get(key).and_then(Value::as_bool) == Some(true))
+    }
+
+    /// What the model files have under a key.
+    fn said<'s>(&'s self, key: &'s str) -> impl Iterator<Item = Value<'s>> {
+        self.models.values().filter_map(move |(_, file)| file.value.root().get(key))
     }
 
     /// The optimizer's shard of a rank, or of the first one.
@@ -87,13 +130,22 @@ impl Source {
         self.shards.get(&mp).or(self.shards.values().next()).map(|(_, file)| file)
     }
 
+    /// The settings of ZeRO of the run that is carried on.
+    fn zero(&self, mp: u64) -> Option<Map<String, Json>> {
+        let file = self.model(mp)?;
+        let config = file.value.root().get("ds_config")?;
+        json::object(file, config.get("zero_optimization")?)
+    }
+
     /// Whether the run that is carried on has the optimizer on the CPU.
     pub(super) fn offloads(&self, mp: u64) -> bool {
-        let zero = self.model(mp).and_then(|file| {
-            let config = file.value.root().get("ds_config")?;
-            json::object(file, config.get("zero_optimization")?)
-        });
-        zero.is_some_and(|zero| offloads(&zero))
+        self.zero(mp).is_some_and(|zero| offloads(&zero))
+    }
+
+    /// Whether it deals its parameters out over the data-parallel ranks in turn, which only stages 1 and 2 do.
+    pub(super) fn deals(&self, mp: u64, zero: Zero) -> bool {
+        let said = self.zero(mp).and_then(|zero| zero.get(ROUND_ROBIN)?.as_bool());
+        matches!(zero, Zero::One | Zero::Two) && said == Some(true)
     }
 
     /// The names of the files that the ranks take something from.

@@ -5,11 +5,13 @@
 //! want a dict with the tensor in its shape, the last takes that too. Beside them stand the model files of both,
 //! of which the load takes everything but the weights.
 
+use super::experts::Experts;
 use super::model::{self, scalar};
 use super::optimizer::{common, param_groups};
 use super::partitioned::SubGroups;
+use super::share::shares;
 use super::source::{Source, is_layered};
-use super::{Place, Zero, has_optimizer, known_axes, no_experts, places, size, steps, tag};
+use super::{Place, Zero, has_optimizer, known_axes, lossy, places, size, tag};
 use crate::target::{Buffer, Draft, Held, Run, RunFile, RunLayout, Split, Uncut, WriteError};
 use crate::torch::NodeId;
 use serde_json::{Value, json};
@@ -28,7 +30,10 @@ fn folder(run: &Run<'_>) -> String {
 pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     let source = Source::of(run)?;
     known_axes(run)?;
-    no_experts(run, &source)?;
+    no_experts(&source)?;
+    let mut experts = Experts::of(run, &source)?;
+    let spread = experts.spread(run)?;
+    let run = spread.as_ref().unwrap_or(run);
     let Some(uncut) = run.uncut.as_ref().filter(|_| has_optimizer(run)) else {
         return Err(WriteError::refused(
             "DeepSpeed's universal load is that of its optimizer, and there is no optimizer here",
@@ -39,11 +44,12 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     let places = places(run);
     let mut files = Vec::new();
     for place in &places {
-        files.push(model::whole(run, place, Zero::One, layered, &source)?);
+        // Not of a stage that deals parameters out: names are all that the load goes by.
+        files.push(model::whole(run, place, Zero::Bf16Optimizer, layered, (&source, &experts))?);
         if size(run, "pp") == 1 && !layered {
-            let groups = run.groups.len();
-            let laid = SubGroups::of(place.rank, groups, Zero::SUB_GROUP_SIZE, size(run, "dp"));
-            files.push(model::partitioned(run, place, 0, (&laid, &source))?);
+            let shares = shares(run, place, 0, (layered, &experts, false));
+            let laid = SubGroups::of(shares, Zero::SUB_GROUP_SIZE, size(run, "dp"));
+            files.push(model::partitioned(run, place, 0, (&laid, &source, &experts))?);
         }
     }
     let folder = folder(run);
@@ -53,13 +59,25 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(optimizer(run, uncut, places.first(), &source)?);
     for number in 0..uncut.rank.tensors.len() {
-        files.extend(parameter(run, uncut, number, layered)?);
+        files.extend(parameter(run, uncut, number, (layered, &experts))?);
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
     let mut notes = notes(run, uncut);
     notes.extend(source.repeats(&places));
-    Ok(RunLayout { files, along, notes, lossy: steps(run) })
+    Ok(RunLayout { files, along, notes, lossy: lossy(run, &source) })
+}
+
+/// Experts in modules of their own: DeepSpeed's converter fails on them, and its load knows no names over all ranks.
+fn no_experts(source: &Source) -> Result<(), WriteError> {
+    if !source.has_experts() || source.has_stacks() {
+        return Ok(());
+    }
+    Err(WriteError::refused(
+        "the run has mixtures of experts of DeepSpeed's own, and its universal load has no way to take them: it \
+         looks for a parameter by the name that it has on a rank, and each rank numbers its experts from zero",
+        "write `--to deepspeed`, for the ranks that go on",
+    ))
 }
 
 /// The files of a parameter: one for each state.
@@ -67,7 +85,7 @@ fn parameter(
     run: &Run<'_>,
     uncut: &Uncut,
     number: usize,
-    layered: bool,
+    (layered, experts): (bool, &Experts),
 ) -> Result<Vec<RunFile>, WriteError> {
     let held = &uncut.rank.tensors[number];
     let name = held.trained_name(layered);
@@ -86,6 +104,10 @@ fn parameter(
         let tensor = draft.tensor(Buffer::whole(run, (at, number), state))?;
         let mut entries = vec![("param".to_owned(), tensor)];
         entries.extend(cut(&mut draft, held, split));
+        if let Some(stack) = experts.expert(at, number) {
+            entries.push(("is_expert_param".to_owned(), draft.pickle.bool(true)));
+            entries.push(("ep_num_experts".to_owned(), draft.json(&stack.count().into())));
+        }
         let root = draft.dict(entries);
         draft.pickle.set_root(root);
         files.push(draft.finish(format!("{folder}/{called}.pt"), called)?);

@@ -36,8 +36,12 @@ pub(crate) fn fit(
         (Some(args), _) => {
             let state = draft.pickle.value(args).state();
             let count = state.and_then(|state| state.get("num_layers")?.as_u64());
+            let other = state.is_none_or(|state| state.get(EXPERTS).is_none());
             said.insert(PER_STAGE.to_owned(), per_stage(run, count));
             draft.set(args, &said);
+            if other {
+                lacking(draft, args, [run.args.as_ref(), Some(&said)]);
+            }
             args
         }
         (None, Some(made)) => {
@@ -54,6 +58,23 @@ pub(crate) fn fit(
         draft.attribute(node, "params_dtype", dtype);
     }
     Some(node)
+}
+
+/// What Megatron-core's arguments say, and others do not.
+const EXPERTS: &str = "expert_model_parallel_size";
+
+/// Adds what another framework's arguments do not say to Megatron's reader.
+fn lacking<'a>(
+    draft: &mut Draft,
+    args: NodeId,
+    said: impl IntoIterator<Item = Option<&'a Map<String, Value>>>,
+) {
+    for (key, value) in said.into_iter().flatten().flatten().filter(|(_, value)| !value.is_null()) {
+        if draft.held(args, key).is_none() {
+            let value = draft.json(value);
+            draft.attribute(args, key, value);
+        }
+    }
 }
 
 /// The layers of a virtual stage, where there are any.
