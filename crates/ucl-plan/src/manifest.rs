@@ -2,7 +2,6 @@
 
 use crate::bind::{Own, is_weight};
 use crate::plan::Plan;
-use crate::recognise::Sure;
 use crate::target::{Item, Naming};
 use crate::work::{TargetTensor, Work};
 use indexmap::IndexMap;
@@ -23,9 +22,8 @@ impl Plan<'_> {
         extra: Vec<String>,
     ) -> Manifest {
         let inventory = self.bound.inventory;
-        let own_word = self.bound.sure == Some(Sure::Described) && self.leaves_its_spec();
         let mut source = self.origin();
-        source.cuts = source.cuts.or_else(|| spec.clone().filter(|_| own_word));
+        source.cuts = source.cuts.or_else(|| spec.clone().filter(|_| self.leaves_its_spec()));
         let spec = spec.filter(|_| !self.leaves_its_spec());
         Manifest {
             format: "ucl.universal".to_owned(),

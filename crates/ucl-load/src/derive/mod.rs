@@ -113,7 +113,8 @@ pub(crate) fn remembered(text: &str) -> Result<Derived, Vec<Diagnostic>> {
 fn compiled(text: &str) -> Result<Program, Vec<Diagnostic>> {
     let mut library = Library::new();
     library.add("derived.ucl", text);
-    library.compile(text::MODEL)
+    let model = library.models().into_iter().next();
+    library.compile(model.as_deref().unwrap_or(text::MODEL))
 }
 
 /// Every name with the shape on each tensor rank, and what is wrong with them.
