@@ -139,9 +139,9 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
 /// What the config of the run that goes on has to say as the source's did.
 fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
     let dealt = places.iter().any(|place| source.deals(place.mp, zero)) && has_optimizer(run);
-    let dealt = dealt.then(|| {
-        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`."
-    });
+    let dealt = dealt.then_some(
+        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`.",
+    );
     let dealt = dealt.map(str::to_owned).into_iter().collect();
     let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
     if !muon || !matches!(zero, Zero::One | Zero::Two) {
