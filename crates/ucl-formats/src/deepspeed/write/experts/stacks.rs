@@ -66,10 +66,9 @@ impl Experts {
         let layers = draft.pickle.list(kept);
         entries.shift_remove(LAYERS[1]);
         entries.insert(LAYERS[0].to_owned(), layers);
-        if let Some(info) = entries.get(INFO).copied() {
-            if draft.pickle.value(info).get(LAYERS[0]).is_some() {
-                draft.attribute(info, LAYERS[0], layers);
-            }
+        let info = entries.get(INFO).copied();
+        if let Some(info) = info.filter(|info| draft.pickle.value(*info).get(LAYERS[0]).is_some()) {
+            draft.attribute(info, LAYERS[0], layers);
         }
         if let Some(config) = entries.get("ds_config").copied() {
             let config = draft.pickle.value(config).get("expert_parallel").map(Value::id);
