@@ -45,6 +45,8 @@ fn zero_1() {
     check("z1-llama-fp16-dp2", &[]);
     check("z1-mixtral-bf16-dp2", &[]);
     check("z1-gpt2-fp32-dp4-groups3", &[]);
+    // A pipeline of DeepSpeed's own: two modules, each of which a layer of each stage shares.
+    check("ds-pipe-pp2-dp1-fp32", &["2.fixed.weight", "2.seen"]);
 }
 
 #[test]

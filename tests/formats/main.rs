@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Fixtures of one tensor rank: every tensor can be compared whole.
-const WHOLE: [&str; 36] = [
+const WHOLE: [&str; 37] = [
+    "ds-pipe-pp2-dp1-fp32",
     "z1-gpt2-fp32-dp4-groups3",
     "z1-llama-bf16opt-dp2-groups2",
     "z1-llama-fp16-dp2",

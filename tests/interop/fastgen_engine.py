@@ -36,6 +36,10 @@ POLICIES = {
     "qwen2": "Qwen2Policy",
     "mixtral": "MixtralPolicy",
     "phi3": "Phi3Policy",
+    "opt": "OPTPolicy",
+    "falcon": "FalconPolicy",
+    "phi": "PhiPolicy",
+    "qwen2_moe": "Qwen2MoePolicy",
 }
 
 
@@ -78,12 +82,17 @@ def rank_of(rank, ranks):
     dist = types.SimpleNamespace(get_rank=lambda group: rank, get_world_size=lambda group: ranks)
     loaded = torch.load
     from deepspeed.inference.v2.model_implementations import inference_transformer_base
+    from deepspeed.inference.v2.model_implementations.opt import model as opt
+    from deepspeed.inference.v2.model_implementations.phi import model as phi
 
     patches = [
         mock.patch.object(heuristics, "instantiate_linear", _without_kernels(BlasFPLinear)),
         mock.patch.object(heuristics, "instantiate_pre_norm", _without_kernels(DSPreRMSCUDAModule)),
         mock.patch.object(heuristics, "instantiate_moe", _without_kernels(DSMultiGemmMoE)),
         mock.patch.object(heuristics, "instantiate_embed", _without_kernels(DSRaggedEmbedding)),
+        mock.patch.object(opt, "instantiate_embed", _without_kernels(DSRaggedEmbedding)),
+        # It asks the config for a name that transformers 5 does not have, for its kernels alone.
+        mock.patch.object(phi.PhiInferenceModel, "positional_embedding_config", None),
         mock.patch.object(heuristics, "instantiate_attention", lambda config, engine: None),
         mock.patch.object(heuristics, "instantiate_unembed", lambda config, engine: None),
         mock.patch.object(inference_model_base, "dist", dist),

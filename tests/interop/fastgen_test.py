@@ -13,16 +13,24 @@ import unittest
 import torch
 from deepspeed.inference.v2.checkpoint import HuggingFaceCheckpointEngine
 from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from common import ucl
@@ -38,6 +46,19 @@ SIZES = dict(
     max_position_embeddings=64,
 )
 PLAIN = dict(num_key_value_heads=6)
+FEWER = dict(
+    hidden_size=24, vocab_size=37, num_hidden_layers=3, num_attention_heads=6, max_position_embeddings=64
+)
+# Its containers have the head from its own tensor alone.
+FALCON = dict(**FEWER, tie_word_embeddings=False)
+EXPERTS = dict(
+    hidden_size=32,  # its gate of the shared expert wants runs of 32
+    num_attention_heads=8,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=128,
+    shared_expert_intermediate_size=256,
+)
 BF16, FP16 = torch.bfloat16, torch.float16
 
 # Each with the numbers of ranks that it is cut for: 96 is three runs of 32; of four ranks two share a group of
@@ -49,6 +70,18 @@ MODELS = {
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES), BF16, (1, 2, 4)),
     "qwen2-tied": (Qwen2ForCausalLM, Qwen2Config(**SIZES, tie_word_embeddings=True), BF16, (2,)),
     "phi3": (Phi3ForCausalLM, Phi3Config(**SIZES, pad_token_id=0), BF16, (1, 2, 4)),
+    "opt": (OPTForCausalLM, OPTConfig(**FEWER, ffn_dim=96, word_embed_proj_dim=24), FP16, (1, 2, 4)),
+    # One key and value, which lie on every rank; groups as those of llama.
+    "falcon": (FalconForCausalLM, FalconConfig(**FALCON), BF16, (1, 2, 4)),
+    "falcon-groups": (
+        FalconForCausalLM,
+        FalconConfig(**FALCON, num_kv_heads=2, new_decoder_architecture=True),
+        BF16,
+        (1, 2, 4),
+    ),
+    "phi": (PhiForCausalLM, PhiConfig(**SIZES), BF16, (1, 2, 4)),
+    "phi-without-groups": (PhiForCausalLM, PhiConfig(**{**SIZES, **PLAIN}), FP16, (2, 3)),
+    "qwen2-moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig(**{**SIZES, **EXPERTS}), BF16, (1, 2, 4)),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**SIZES, num_local_experts=4), BF16, (1, 2)),
 }
 
@@ -75,6 +108,8 @@ def parameters(buffer, metadata):
     for layer, of_layer in metadata["layers"].items():
         for name, parameter in of_layer["params"].items():
             core = parameter["core_param"]
+            if core["offset"] == -1:  # on another rank
+                continue
             elements = 1
             for length in core["shape"]:
                 elements *= length
@@ -127,6 +162,9 @@ class FastGen(unittest.TestCase):
                 for one, other in pairs:
                     for name in one.annotation_attrs:
                         values, found = getattr(one, name), getattr(other, name)
+                        if values is None:
+                            self.assertIsNone(found, f"rank {rank}: {name}")
+                            continue
                         self.assertEqual((values.dtype, values.shape), (found.dtype, found.shape), name)
                         self.assertTrue(values.equal(found), f"rank {rank}: {name}")
 

@@ -47,8 +47,22 @@ fn every_family_compiles() {
     assert_eq!(render(library.sources(), &library.diagnostics()), "");
     let mut models = library.models();
     models.sort();
-    let families =
-        ["bloom", "gpt-neox", "gpt2", "llama", "mixtral", "phi3", "phi3-moe", "phi3-small"];
+    let families = [
+        "bloom",
+        "falcon",
+        "falcon-two-norms",
+        "gpt-neox",
+        "gpt2",
+        "llama",
+        "mixtral",
+        "opt",
+        "phi",
+        "phi3",
+        "phi3-moe",
+        "phi3-small",
+        "qwen2-moe",
+        "qwen2-moe-mixed",
+    ];
     let mut known: Vec<String> = families.iter().map(|family| format!("reward-{family}")).collect();
     known.extend(["decoder"].iter().chain(&families).map(|name| (*name).to_owned()));
     known.sort();

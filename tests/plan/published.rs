@@ -2,7 +2,8 @@
 //!
 //! A configuration is what the `config.json` of the model says of sizes, with the names of its model
 //! type. The numbers of parameters are those that the publishers and the hub state: Llama's and
-//! Mixtral's total of the safetensors index, Pythia's table in its README, GPT-2's `num_parameters()`.
+//! Mixtral's total of the safetensors index, Pythia's table in its README, the `num_parameters()` of
+//! transformers for GPT-2, OPT, Falcon, Phi and Qwen2-MoE.
 
 use crate::simulate::{mesh, program, programs};
 use serde_json::{Map, Value, json};
@@ -99,6 +100,52 @@ fn phi3(name: &'static str, [h, n, k, f, l]: [u64; 5], parameters: u64) -> Publi
     Published { name, model: "phi3", config, with: &[], parameters }
 }
 
+/// `h f n l`
+fn opt(name: &'static str, [h, f, n, l]: [u64; 4], parameters: u64) -> Published {
+    let config = json!({
+        "model_type": "opt", "hidden_size": h, "word_embed_proj_dim": h, "ffn_dim": f,
+        "num_attention_heads": n, "num_hidden_layers": l, "vocab_size": 50272,
+        "max_position_embeddings": 2048, "do_layer_norm_before": true,
+    });
+    let with = &[
+        "attn.norm",
+        "attn.norm.bias",
+        "attn.q.bias",
+        "attn.k.bias",
+        "attn.v.bias",
+        "attn.o.bias",
+        "mlp.norm",
+        "mlp.norm.bias",
+        "mlp.up.bias",
+        "mlp.down.bias",
+        "norm",
+        "norm.bias",
+    ];
+    Published { name, model: "opt", config, with, parameters }
+}
+
+/// `h f v l`
+fn phi(name: &'static str, [h, f, v, l]: [u64; 4], parameters: u64) -> Published {
+    let config = json!({
+        "model_type": "phi", "hidden_size": h, "intermediate_size": f, "vocab_size": v,
+        "num_attention_heads": 32, "num_key_value_heads": null, "num_hidden_layers": l,
+        "qk_layernorm": false, "tie_word_embeddings": false,
+    });
+    Published { name, model: "phi", config, with: &[], parameters }
+}
+
+/// `h n k l f s e`
+fn qwen2_moe(name: &'static str, [h, n, k, l, f, s, e]: [u64; 7], parameters: u64) -> Published {
+    let config = json!({
+        "model_type": "qwen2_moe", "hidden_size": h, "num_attention_heads": n,
+        "num_key_value_heads": k, "num_hidden_layers": l, "moe_intermediate_size": f,
+        "shared_expert_intermediate_size": s, "num_experts": e, "intermediate_size": s,
+        "num_experts_per_tok": s / f, "decoder_sparse_step": 1, "vocab_size": 151_936, "tie_word_embeddings": false,
+    });
+    let with = &["attn.q.bias", "attn.k.bias", "attn.v.bias"];
+    Published { name, model: "qwen2-moe", config, with, parameters }
+}
+
 fn published() -> Vec<Published> {
     vec![
         llama("Llama-2-7B", llama_config([4096, 32, 32, 11008, 32000, 32]), 6_738_415_616),
@@ -148,6 +195,82 @@ fn published() -> Vec<Published> {
             with: &["attn.q.bias", "attn.k.bias", "attn.v.bias", "attn.o.bias", "head.bias"],
             parameters: 41_873_153_344,
         },
+        opt("OPT-125M", [768, 3072, 12, 12], 125_239_296),
+        opt("OPT-1.3B", [2048, 8192, 32, 24], 1_315_758_080),
+        opt("OPT-6.7B", [4096, 16384, 32, 32], 6_658_473_984),
+        opt("OPT-66B", [9216, 36864, 72, 64], 65_719_701_504),
+        Published {
+            name: "OPT-350M",
+            model: "opt",
+            config: json!({
+                "model_type": "opt", "hidden_size": 1024, "word_embed_proj_dim": 512,
+                "ffn_dim": 4096, "num_attention_heads": 16, "num_hidden_layers": 24,
+                "vocab_size": 50272, "max_position_embeddings": 2048, "do_layer_norm_before": false,
+            }),
+            with: &[
+                "project.in",
+                "project.out",
+                "attn.norm",
+                "attn.norm.bias",
+                "attn.q.bias",
+                "attn.k.bias",
+                "attn.v.bias",
+                "attn.o.bias",
+                "mlp.norm",
+                "mlp.norm.bias",
+                "mlp.up.bias",
+                "mlp.down.bias",
+            ],
+            parameters: 331_196_416,
+        },
+        Published {
+            name: "Falcon-7B",
+            model: "falcon",
+            config: json!({
+                "model_type": "falcon", "hidden_size": 4544, "num_attention_heads": 71,
+                "num_hidden_layers": 32, "vocab_size": 65024, "multi_query": true,
+                "new_decoder_architecture": false, "parallel_attn": true, "bias": false,
+            }),
+            with: &[],
+            parameters: 6_921_720_704,
+        },
+        Published {
+            name: "Falcon-RW-1B",
+            model: "falcon",
+            config: json!({
+                "model_type": "falcon", "hidden_size": 2048, "num_attention_heads": 32,
+                "num_hidden_layers": 24, "vocab_size": 50304, "multi_query": false,
+                "new_decoder_architecture": false, "parallel_attn": false, "bias": true,
+                "alibi": true,
+            }),
+            with: &[
+                "attn.q.bias",
+                "attn.k.bias",
+                "attn.v.bias",
+                "attn.o.bias",
+                "mlp.norm",
+                "mlp.norm.bias",
+                "mlp.up.bias",
+                "mlp.down.bias",
+            ],
+            parameters: 1_311_625_216,
+        },
+        Published {
+            name: "Falcon-40B",
+            model: "falcon-two-norms",
+            config: json!({
+                "model_type": "falcon", "hidden_size": 8192, "num_attention_heads": 128,
+                "num_kv_heads": 8, "num_hidden_layers": 60, "vocab_size": 65024,
+                "new_decoder_architecture": true, "multi_query": true, "parallel_attn": true,
+                "bias": false,
+            }),
+            with: &["mlp.norm.bias"],
+            parameters: 41_303_293_952,
+        },
+        phi("Phi-1.5", [2048, 8192, 51200, 24], 1_418_270_720),
+        phi("Phi-2", [2560, 10240, 51200, 32], 2_779_683_840),
+        qwen2_moe("Qwen1.5-MoE-A2.7B", [2048, 16, 16, 24, 1408, 5632, 60], 14_315_784_192),
+        qwen2_moe("Qwen2-57B-A14B", [3584, 28, 4, 28, 2560, 20480, 64], 57_408_658_944),
         bloom("BLOOM 560m", [1024, 16, 24], 559_214_592),
         bloom("BLOOM", [14336, 112, 70], 176_247_271_424),
         pythia("Pythia-70M", [512, 8, 50304, 6], 70_426_624),

@@ -113,3 +113,55 @@ fn the_same_bytes_for_any_jobs() {
     convert(&run, &eight, &[CHAT, &["--jobs", "8"]].concat());
     same(&one, &eight, "jobs");
 }
+
+/// What its examples train: an actor of OPT goes as it is.
+#[test]
+fn an_actor_of_opt() {
+    for name in ["hf-opt-fp16", "hf-opt-projected-fp16"] {
+        let source = fixture(name).join("hf");
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("actor");
+        convert(&source, &out, CHAT);
+        assert_eq!(model(&out, "hf"), model(&source, "hf"), "{name}");
+        let names = model(&out, "hf");
+        assert!(names.contains_key("model.decoder.layers.1.fc1.bias"), "{name}");
+        equal(&source, &out, &[]);
+        sound(&out);
+    }
+}
+
+/// The base model under `rwtransformer.`, and a value of the width of the embedding, which 350M has
+/// narrower than its layers.
+#[test]
+fn critics_of_its_families() {
+    let cases = [
+        ("opt", &["d=4", "w=16", "c=9"][..], "rwtransformer.decoder.layers.1.fc1.weight"),
+        ("bloom", &["i=2"], "rwtransformer.h.1.mlp.dense_h_to_4h.weight"),
+        ("gpt2", &["i=2", "c=9"], "rwtransformer.h.1.mlp.c_fc.weight"),
+        ("gpt-neox", &["i=2"], "rwtransformer.layers.1.mlp.dense_h_to_4h.weight"),
+    ];
+    for (family, sizes, name) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, out) = (folder.path().join("run"), folder.path().join("critic"));
+        let reward = format!("reward-{family}");
+        let mut arguments = vec!["synth", &reward, text(&run), "--to", "deepspeed"];
+        arguments.extend(["--view", "deepspeed-chat", "--mesh", "dp=2"]);
+        if family == "opt" {
+            arguments.extend(["--with", "project", "--with", "bias", "--with", "attn.norm"]);
+            arguments.extend(["--with", "mlp.norm"]);
+        }
+        let usual = ["l=2", "k=4", "q=1", "h=10", "f=24", "v=24"];
+        arguments.extend(usual.iter().chain(sizes).flat_map(|size| ["--set", size]));
+        let ended = ucl(&arguments);
+        assert_eq!(ended.code, 0, "{}", ended.text());
+        // How rows fall into heads is in no shape.
+        let heads = ["--set", "k=4", "--set", "d=4"];
+        convert(&run, &out, &[CHAT, &heads].concat());
+        let hf = folder.path().join("hf");
+        convert(&out, &hf, &[&["--to", "hf", "--view", "deepspeed-chat"][..], &heads].concat());
+        let tensors = written::model(&hf);
+        assert_eq!(tensors["v_head.weight"].shape, [1, 10], "{family}");
+        assert!(tensors.contains_key(name), "{family}: {:?}", tensors.keys());
+        equal(&run, &out, &[&["--states", "weights"], &heads[..]].concat());
+    }
+}

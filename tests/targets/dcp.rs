@@ -1,8 +1,12 @@
 //! PyTorch's distributed checkpoint, as a run of FSDP saves it.
 
 use crate::{Source, commutes, equal, files, same, sound, text};
+use serde_json::json;
+use std::path::Path;
+use ucl_tensor::DType;
 use ucl_tests::command::{convert, ucl};
-use ucl_tests::fixture;
+use ucl_tests::made::sharded::Sharded;
+use ucl_tests::{fixture, written};
 
 const DCP: &[&str] = &["--to", "dcp", "--mesh", "dp=3"];
 
@@ -51,6 +55,131 @@ fn what_is_written_is_what_was_there() {
             same(&out, &again, name);
         }
     }
+}
+
+/// Tensors of a made save: names and shapes, some with fewer rows than ranks.
+const INDEXED: [(&str, &[u64]); 5] = [
+    ("embed.weight", &[11, 6]),
+    ("few.weight", &[3, 5]),
+    ("norm.weight", &[7]),
+    ("conv.weight", &[5, 4, 3]),
+    ("gain", &[1]),
+];
+
+/// States of each, by their keys in the save.
+const STATES: [&str; 3] = ["param", "exp_avg", "exp_avg_sq"];
+
+/// The values of a tensor in a state: each is the address of its element in all of the model.
+fn address(tensor: usize, state: usize, element: u64) -> f32 {
+    (tensor as u64 * 1000 + state as u64 * 100_000 + element) as f32
+}
+
+/// Where `parts` ranks cut a dim, as `torch.chunk` does: first indices and extents, some of which are nothing.
+fn shares(extent: u64, parts: u64) -> Vec<(u64, u64)> {
+    let each = extent.div_ceil(parts);
+    (0..parts).map(|part| (part * each).min(extent)).map(|at| (at, each.min(extent - at))).collect()
+}
+
+/// A save of `rows` by `columns` ranks, FSDP over tensor parallelism: the first dim is cut over the ones, the second
+/// over the others.
+fn indexed((rows, columns): (u64, u64), folder: &Path) {
+    let mut save = Sharded::default();
+    for (tensor, (name, shape)) in INDEXED.iter().enumerate() {
+        for (state, called) in STATES.iter().enumerate() {
+            let key = match *called {
+                "param" => format!("model.{name}"),
+                state => format!("optimizer.state.{name}.{state}"),
+            };
+            let width = shape.get(1).copied().unwrap_or(1);
+            let depth: u64 = shape.iter().skip(2).product();
+            let across = if shape.len() > 1 { shares(width, columns) } else { vec![(0, 1)] };
+            let mut parts = Vec::new();
+            for (row, high) in shares(shape[0], rows) {
+                for (column, wide) in across.iter().copied().filter(|(_, wide)| high * wide > 0) {
+                    let elements = (row..row + high).flat_map(|row| {
+                        let first = (row * width + column) * depth;
+                        first..first + wide * depth
+                    });
+                    let values = elements.map(|element| address(tensor, state, element));
+                    let (mut offsets, mut extents) = (vec![0; shape.len()], shape.to_vec());
+                    (offsets[0], extents[0]) = (row, high);
+                    if shape.len() > 1 {
+                        (offsets[1], extents[1]) = (column, wide);
+                    }
+                    parts.push((offsets, extents, values.flat_map(f32::to_le_bytes).collect()));
+                }
+            }
+            save.tensor(&key, DType::F32, shape, parts);
+        }
+        save.object(&format!("optimizer.state.{name}.step"), &json!(3.0));
+        save.object(&format!("optimizer.param_groups.{name}.lr"), &json!(0.5));
+    }
+    save.object("step", &json!(3));
+    save.write(folder);
+}
+
+/// Whatever ranks saved it, and directly as through a universal folder: the same bytes, every value in its place.
+#[test]
+fn any_grid_of_ranks_to_any_number_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for grid in [(1, 1), (2, 1), (5, 1), (2, 2), (3, 4), (1, 3)] {
+        let (source, universal) = (at("source"), at("universal"));
+        indexed(grid, &source);
+        convert(&source, &universal, &["--overwrite"]);
+        for ranks in [1, 2, 3, 8] {
+            let mesh = format!("dp={ranks}");
+            let to = ["--to", "dcp", "--mesh", mesh.as_str(), "--overwrite"];
+            let (direct, through, back) = (at("direct"), at("through"), at("back"));
+            convert(&source, &direct, &to);
+            convert(&universal, &through, &to);
+            same(&direct, &through, &mesh);
+            sound(&direct);
+            convert(&direct, &back, &["--overwrite"]);
+            let written = written::states(&back);
+            for (state, called) in STATES.iter().enumerate() {
+                for (tensor, (name, shape)) in INDEXED.iter().enumerate() {
+                    let elements = 0..shape.iter().product();
+                    let values = elements.map(|element| address(tensor, state, element));
+                    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+                    let known = &written[*called][*name];
+                    assert_eq!(known.shape, *shape, "{name}");
+                    assert_eq!(known.sha256, written::sha256(&bytes), "{name} ({called}), {mesh}");
+                }
+            }
+            // Of one number of ranks all are alike, whoever saved it.
+            let first = at(&format!("of {ranks}"));
+            if grid == (1, 1) {
+                std::fs::rename(&direct, &first).unwrap();
+            } else {
+                same(&first, &direct, &format!("{grid:?} to {mesh}"));
+            }
+        }
+    }
+}
+
+/// The checksum of an item tells that a byte of it is another.
+#[test]
+fn a_flipped_byte_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    convert(&fixture("fsdp2-llama-fp32-w2"), &out, DCP);
+    let path = out.join("__1_0.distcp");
+    let bytes = std::fs::read(&path).unwrap();
+    // Of an item's storage: the first bytes behind the first header of one.
+    let name = b"archive/data/0";
+    let header = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    let field = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap()) as usize;
+    let data = header + name.len() + field(header - 2);
+    let mut other = bytes.clone();
+    other[data + 5] ^= 0x10;
+    std::fs::write(&path, other).unwrap();
+    let ended = ucl(&["verify", text(&out)]);
+    assert_ne!(ended.code, 0, "{}", ended.text());
+    assert!(ended.out.contains("__1_0.distcp"), "{}", ended.text());
+    assert!(ended.out.contains("the checkpoint is damaged"), "{}", ended.text());
+    std::fs::write(&path, bytes).unwrap();
+    sound(&out);
 }
 
 #[test]

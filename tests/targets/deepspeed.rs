@@ -1,6 +1,8 @@
 //! Steps of DeepSpeed's engine, and its universal folders, for other ranks and stages.
 
 use crate::{Source, commutes, equal, files, same, sound, text};
+use std::path::Path;
+use ucl_formats::torch::TorchFile;
 use ucl_tests::command::{convert, ucl};
 use ucl_tests::fixture;
 
@@ -113,6 +115,46 @@ fn own_mesh(name: &str) -> &'static str {
     if name.contains("pp2") { "tp=2,pp=2" } else { "tp=2" }
 }
 
+/// Layers are numbered over all stages: no spec is needed to share them out anew.
+#[test]
+fn a_pipeline_of_any_model() {
+    let name = "ds-pipe-pp2-dp1-fp32";
+    let meshes: [&[&str]; 4] = [
+        &["--mesh", "pp=1,dp=2"],
+        &["--mesh", "pp=2,dp=3"],
+        &["--mesh", "pp=2", "--stages", "1,6"],
+        &["--mesh", "pp=3,dp=2", "--stages", "2,3,2"],
+    ];
+    for mesh in meshes {
+        for to in ["deepspeed", "deepspeed-universal"] {
+            commutes((name, &[]), &[&["--to", to], mesh].concat());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let [there, back, own] = ["there", "back", "own"].map(|f| folder.path().join(f));
+        convert(&fixture(name), &there, &[&["--to", "deepspeed"], mesh].concat());
+        equal(&fixture(name), &there, &[]);
+        sound(&there);
+        let to_own = ["--to", "deepspeed", "--mesh", "pp=2", "--stages", "4,3"];
+        convert(&there, &back, &to_own);
+        convert(&fixture(name), &own, &["--to", "deepspeed"]);
+        same(&own, &back, &mesh.join(" "));
+        // What stages share is in their buffers as the framework has it: the second comes to the square first.
+        for stage in 0..2 {
+            let file = format!("global_step3/mp_rank_{stage:02}_model_states.pt");
+            let (ours, theirs) = (back.join(&file), fixture(name).join(&file));
+            assert_eq!(trained(&ours), trained(&theirs), "{}", mesh.join(" "));
+        }
+    }
+}
+
+/// The names in a model file's record of the optimizer, in order.
+fn trained(file: &Path) -> Vec<String> {
+    let file = TorchFile::open(file).unwrap();
+    let shapes = file.value.root().get("param_shapes").unwrap().items().unwrap();
+    let names = shapes.flat_map(|group| group.pairs().unwrap());
+    names.map(|(name, _)| name.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn the_same_bytes_for_any_jobs() {
     for (name, flags, mesh) in [
@@ -146,6 +188,10 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         (flat, "deepspeed", &["--mesh", "pp=2"]),
         (flat, "deepspeed", &["--zero", "3", "--states", "weights"]),
         (flat, "deepspeed-universal", &["--states", "weights"]),
+        ("ds-pipe-pp2-dp1-fp32", "deepspeed", &["--mesh", "pp=3"]),
+        ("ds-pipe-pp2-dp1-fp32", "deepspeed", &["--mesh", "pp=2", "--stages", "1,2,4"]),
+        ("ds-pipe-pp2-dp1-fp32", "deepspeed", &["--mesh", "pp=2", "--stages", "2,3"]),
+        ("z1-llama-fp32-dp2", "deepspeed", &["--mesh", "dp=2", "--stages", "2"]),
         ("z1-llama-fp32-dp2", "deepspeed", &["--zero", "bf16-optimizer"]),
         ("z2-qwen2-fp32-dp2-frozen-excl", "deepspeed", &["--mesh", "dp=1"]),
         ("hf-llama-fp32/hf", "deepspeed-universal", &[]),
@@ -157,6 +203,106 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         assert!(!out.exists(), "{flags:?}");
         let shown = ended.err.replace(text(&fixture("")), "FIXTURES/");
         said += &format!("=== {to} {}\n{shown}\n", flags.join(" "));
+    }
+    insta::assert_snapshot!(said);
+}
+
+/// What a checkpoint says of its own cuts goes through a universal folder too.
+#[test]
+fn a_run_that_describes_itself_directly_and_through_a_universal_folder() {
+    for mesh in ["tp=1", "tp=2,dp=3", "tp=4"] {
+        for to in ["deepspeed", "deepspeed-universal"] {
+            commutes(("autotp-llama-tp2-dp2-z1-fp32", &[]), &["--to", to, "--mesh", mesh]);
+        }
+    }
+}
+
+/// Ranks that the source had none of get the random states of the first, which is told.
+#[test]
+fn random_states_that_are_repeated_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, none) = (folder.path().join("pipe"), fixture("ds-pipe-pp2-dp1-fp32"));
+    for (name, mut bytes) in files(&none) {
+        if name.contains("mp_rank_") && name.ends_with("model_states.pt") {
+            renamed(&mut bytes, b"X\x05\0\0\0epoch", b"X\x05\0\0\0a_rng");
+        }
+        let path = pipe.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let told = |source: &Path, to: &[&str]| {
+        let out = folder.path().join("out");
+        let ended = convert(source, &out, &[to, &["--overwrite"]].concat());
+        let notes = ended.out.lines().filter(|line| line.contains("random states"));
+        notes.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let megatron = fixture("mlm-llama-tp2-pp2-bf16-torch");
+    let of = |known: u64, written: u64, repeated: u64| {
+        format!(
+            "The source has the random states of {known} of its ranks: of the {written} that are written, {repeated} go on"
+        )
+    };
+    let three = ["--mesh", "pp=3", "--stages", "2,3,2"];
+    for (source, to, mesh, told_of) in [
+        (&pipe, "deepspeed", &["--mesh", "pp=2,dp=2"][..], None),
+        (&pipe, "deepspeed", &["--mesh", "pp=1"], None),
+        (&pipe, "deepspeed", &three, Some(of(2, 3, 1))),
+        (&pipe, "deepspeed-universal", &three, Some(of(2, 3, 1))),
+        (&none, "deepspeed", &three, None),
+        (&megatron, "megatron", &["--mesh", "tp=2,pp=2,dp=2"], None),
+        (&megatron, "megatron", &["--mesh", "tp=4,pp=2"], Some(of(4, 8, 4))),
+        (&megatron, "torch-dist", &["--mesh", "tp=4,pp=1"], Some(of(4, 4, 2))),
+    ] {
+        let found = told(source, &[&["--to", to], mesh].concat());
+        match told_of {
+            None => assert_eq!(found, Vec::<String>::new(), "{to} {mesh:?}"),
+            Some(of) => assert!(found.iter().any(|line| line.contains(&of)), "{of}: {found:?}"),
+        }
+    }
+}
+
+/// Gives a key in the pickle of a torch file another name of the same length.
+fn renamed(bytes: &mut [u8], was: &[u8], is: &[u8]) {
+    let find = |bytes: &[u8], what: &[u8]| {
+        bytes.windows(what.len()).position(|window| window == what).unwrap()
+    };
+    let name = bytes.windows(8).rposition(|window| window == b"data.pkl").unwrap();
+    let listed = bytes[..name].windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    let number = |bytes: &[u8], at: usize| {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+    };
+    let (start, len) = (find(bytes, b"\x80\x02"), number(bytes, listed + 20));
+    let sum = bytes[listed + 16..listed + 20].to_vec();
+    let key = start + find(&bytes[start..start + len], was);
+    bytes[key..key + is.len()].copy_from_slice(is);
+    let new = crc32fast::hash(&bytes[start..start + len]).to_le_bytes();
+    let behind = start + len + find(&bytes[start + len..], &sum);
+    for at in [behind, listed + 16] {
+        bytes[at..at + 4].copy_from_slice(&new);
+    }
+}
+
+/// A flag that a format has no use for is refused.
+#[test]
+fn flags_of_other_formats_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = String::new();
+    for flags in [
+        &["--to", "hf", "--zero", "1"][..],
+        &["--to", "deepspeed-universal", "--zero", "3"],
+        &["--to", "dcp", "--optimizer", "plain"],
+        &["--to", "megatron", "--sub-group-size", "7"],
+        &["--to", "deepspeed", "--zero", "1", "--sub-group-size", "7"],
+        &["--to", "universal", "--stages", "1,2"],
+        &["--to", "torch-dist", "--stages", "1,2"],
+        &["--to", "fastgen", "--stages", "1,2"],
+        &["--to", "deepspeed", "--max-file-size", "1MB"],
+    ] {
+        let (source, out) = (fixture("z1-llama-fp32-dp2"), folder.path().join("out"));
+        let ended = ucl(&[&["convert", text(&source), text(&out)], flags].concat());
+        assert_ne!(ended.code, 0, "{flags:?}: {}", ended.text());
+        assert!(!out.exists(), "{flags:?}");
+        said += &format!("=== {}\n{}\n", flags.join(" "), ended.err);
     }
     insta::assert_snapshot!(said);
 }

@@ -14,7 +14,7 @@ use ucl_tests::command::{convert, ucl};
 use ucl_tests::fixture;
 use ucl_tests::written::{save, values};
 
-const TO: [&str; 2] = ["--to", "fastgen"];
+pub(crate) const TO: [&str; 2] = ["--to", "fastgen"];
 
 /// Heads `q` of queries and `kv` of keys, rows of the feed-forward part, rows of the head.
 struct Share {
@@ -174,7 +174,7 @@ fn expected(model: &Model, layers: usize, d: usize, share: &Share) -> Vec<Parame
 }
 
 /// The bytes of a rank's one tensor.
-fn bytes(path: &Path, rank: usize) -> Vec<u8> {
+pub(crate) fn bytes(path: &Path, rank: usize) -> Vec<u8> {
     let file = TorchFile::open(path).unwrap();
     let root = file.value.root();
     let tensor = root.as_tensor().unwrap();
@@ -480,7 +480,7 @@ fn refusals() {
     let folder = tempdir().unwrap();
     let whole = made(&folder.path().join("llama"), &LLAMA);
     let of = |name: &str| fixture(name).join("hf");
-    let cases: [(&str, PathBuf, &[&str]); 14] = [
+    let cases: [(&str, PathBuf, &[&str]); 18] = [
         ("another axis", whole.clone(), &["--mesh", "tp=2,pp=2"]),
         ("data-parallel ranks", whole.clone(), &["--mesh", "dp=2"]),
         ("groups that do not divide", whole.clone(), &["--mesh", "tp=3"]),
@@ -494,7 +494,11 @@ fn refusals() {
         ("biases that the class has not", of("hf-llamabias-bf16-sharded"), &[]),
         ("a model that it does not serve", of("hf-gpt2-fp32"), &[]),
         ("no config", fixture("megds-llama-tp2-pp2-dp1-bf16"), &[]),
-        ("experts of another kind", fixture("hf-qwen2moe-bf16"), &[]),
+        ("dense layers among sparse ones", fixture("hf-qwen2moe-bf16"), &[]),
+        ("an embedding of another width", of("hf-opt-projected-fp16"), &[]),
+        ("attention and MLP one after the other", of("hf-falcon-rw-bf16"), &[]),
+        ("norms of queries and keys", of("hf-phi-bf16"), &[]),
+        ("a width of another kind", of("hf-falcon-groups-bf16"), &[]),
     ];
     let mut told = String::new();
     for (what, source, flags) in cases {

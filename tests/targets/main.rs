@@ -8,6 +8,7 @@ mod deepspeed;
 mod experts;
 mod families;
 mod fastgen;
+mod fastgen_once;
 mod hf_states;
 mod order;
 mod torch_dist;

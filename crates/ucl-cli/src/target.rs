@@ -12,6 +12,9 @@ use ucl_plan::{HUGGING_FACE_VIEW, Naming, States, Target};
 /// The view of what FastGen serialises; others extend it.
 const FASTGEN_VIEW: &str = "fastgen";
 
+/// The bytes of a file that another is started after, if none are said.
+const MOST_BYTES: u64 = 5_000_000_000;
+
 /// Whose names `--view` means.
 pub(crate) fn naming(view: &str) -> Naming {
     match view {
@@ -33,10 +36,11 @@ pub(crate) fn states(states: StatesArg) -> States {
 ///
 /// Fails for what this version cannot make.
 pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, Stop> {
+    fitting(args)?;
     let (format, view, all) = match args.to {
         Format::Universal => (Made::Universal, "universal", States::All),
         Format::Hf => (Made::HuggingFace, HUGGING_FACE_VIEW, States::Weights),
-        Format::Deepspeed => (Made::DeepSpeed(zero(args, source)), "stored", States::All),
+        Format::Deepspeed => (Made::DeepSpeed(zero(args, source)?), "stored", States::All),
         Format::Megatron => (Made::Megatron, megatron_view(source), States::All),
         Format::TorchDist => {
             (Made::TorchDist(optimizer(args, source)), torch_dist_view(source), States::All)
@@ -71,11 +75,11 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
     Ok(Target {
         format,
         mesh: mesh(args, source, format)?,
-        stages: stages(args, format)?,
+        stages: args.stages.clone(),
         naming: naming(view),
         dtype: args.dtype,
         states,
-        max_file_bytes: args.max_file_size,
+        max_file_bytes: args.max_file_size.unwrap_or(MOST_BYTES),
     })
 }
 
@@ -83,14 +87,7 @@ pub(crate) fn target(args: &TargetArgs, source: &Inventory) -> Result<Target, St
 fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Stop> {
     if format == Made::FastGen {
         // The mesh that a model was trained on says nothing of the one that it is served on.
-        let mesh = args.mesh.clone().unwrap_or_default();
-        return match mesh.iter().find(|(axis, size)| *axis != "tp" && **size > 1) {
-            None => Ok(mesh),
-            Some((axis, _)) => Err(refuse(
-                format!("FastGen cuts a model over `tp` alone, not over `{axis}`"),
-                format!("leave `{axis}` out of --mesh"),
-            )),
-        };
+        return Ok(args.mesh.clone().unwrap_or_default());
     }
     if format.is_cut() {
         let own = source.universal.as_ref().map_or(&source.mesh, |made| &made.source.mesh);
@@ -119,20 +116,22 @@ fn mesh(args: &TargetArgs, source: &Inventory, format: Made) -> Result<Mesh, Sto
     ))
 }
 
-/// How many layers every pipeline stage gets, if that is said.
-fn stages(args: &TargetArgs, format: Made) -> Result<Vec<u64>, Stop> {
-    if format.is_whole() && !args.stages.is_empty() {
-        return Err(refuse(
-            "tensors are whole in this format, whatever stages its readers have",
-            "leave --stages out",
-        ));
-    }
-    Ok(args.stages.clone())
+/// Refuses a flag that says nothing about the format.
+fn fitting(args: &TargetArgs) -> Result<(), Stop> {
+    let mut typed = args.particular().into_iter();
+    let Some((flag, formats)) = typed.find(|(_, formats)| !formats.contains(&args.to)) else {
+        return Ok(());
+    };
+    let known: Vec<String> = formats.iter().map(|format| format!("`{}`", format.typed())).collect();
+    Err(refuse(
+        format!("`{flag}` says nothing about `{}`", args.to.typed()),
+        format!("it is for {}: leave it out", known.join(", ")),
+    ))
 }
 
 /// How a DeepSpeed run cuts its optimizer: as it is typed, else as the source does.
-fn zero(args: &TargetArgs, source: &Inventory) -> Zero {
-    let sub_group_size = args.sub_group_size;
+fn zero(args: &TargetArgs, source: &Inventory) -> Result<Zero, Stop> {
+    let sub_group_size = args.sub_group_size.unwrap_or(Zero::SUB_GROUP_SIZE);
     let typed = args.zero.map(|zero| match zero {
         ZeroArg::One => Zero::One,
         ZeroArg::Two => Zero::Two,
@@ -141,8 +140,12 @@ fn zero(args: &TargetArgs, source: &Inventory) -> Zero {
     });
     let own = || Zero::of_optimizer(source.optimizer.as_ref()?.name.as_ref()?);
     match typed.or_else(own).unwrap_or(Zero::One) {
-        Zero::Three { .. } => Zero::Three { sub_group_size },
-        zero => zero,
+        Zero::Three { .. } => Ok(Zero::Three { sub_group_size }),
+        _ if args.sub_group_size.is_some() => Err(refuse(
+            "`--sub-group-size` says nothing about another stage than ZeRO-3",
+            "leave it out, or say `--zero 3`",
+        )),
+        zero => Ok(zero),
     }
 }
 

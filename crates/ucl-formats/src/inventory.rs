@@ -1,6 +1,6 @@
 //! What is in a checkpoint, without its data.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::Serialize;
 use std::path::PathBuf;
 use ucl_tensor::DType;
@@ -34,6 +34,9 @@ pub struct Inventory {
     /// Documents to read dims from, by kind: `config`, `args`, `params`. What a reader adds under
     /// names of its own (`original_vocab_size`) stands among `args`.
     pub documents: IndexMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// For a pipeline whose names are of layers numbered over all stages, the modules that each stage
+    /// trains: see [`module_of_pipeline`].
+    pub stages: Vec<IndexSet<String>>,
     /// The optimizer's groups, if there is an optimizer.
     pub optimizer: Option<Optimizer>,
     /// Second names of the same storage: alias to original.
@@ -189,6 +192,23 @@ impl Data {
             _ => Data::Boxes(chunks),
         }
     }
+}
+
+/// What a pipeline of DeepSpeed's begins the names of modules with that several of its layers share.
+const TIED: &str = "tied_modules.";
+
+/// The module of a pipeline that a name begins with: a layer, by its number over all stages (`3`), or what
+/// several layers share (`tied_modules.embed`).
+pub fn module_of_pipeline(name: &str) -> Option<&str> {
+    let shared = name.strip_prefix(TIED).map_or(0, |_| TIED.len());
+    let end = shared + name.get(shared..)?.find('.')?;
+    let module = &name[..end];
+    (shared > 0 || module.parse::<u64>().is_ok()).then_some(module)
+}
+
+/// Whether a parameter of a pipeline is of a module that several of its layers share.
+pub fn is_shared(name: &str) -> bool {
+    name.starts_with(TIED)
 }
 
 /// The strides of a tensor without holes, in elements.

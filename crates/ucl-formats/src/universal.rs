@@ -5,7 +5,7 @@ mod write;
 
 use crate::inventory::{Mesh, Optimizer, Role};
 use crate::lora::Adapters;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 use ucl_tensor::DType;
 
@@ -77,6 +77,12 @@ pub struct Origin {
     /// The view that it was stored in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
+    /// What the stages of a pipeline without a spec train, see [`crate::Inventory::stages`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<IndexSet<String>>,
+    /// How its tensor ranks were cut, where it said so itself: a spec of its stored names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<String>,
 }
 
 /// A tensor of a universal checkpoint, in all its states.

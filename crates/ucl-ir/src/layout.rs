@@ -24,6 +24,8 @@ pub struct Layout {
     pub copy_tied: Option<Cond>,
     /// Parameters whose replicas along an axis differ, and how they become one.
     pub merges: Vec<Merge>,
+    /// Parameters that some ranks of an axis lack.
+    pub keeps: Vec<Keep>,
     /// Obligations of the mesh.
     pub requires: Vec<(Cond, Span)>,
     /// Where it is declared.
@@ -117,6 +119,19 @@ pub struct Merge {
     pub params: Vec<String>,
     /// Along this axis.
     pub over: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Parameters that only the ranks of one coordinate have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// These (a path means all below it).
+    pub params: Vec<String>,
+    /// The axis.
+    pub over: String,
+    /// The coordinate along it.
+    pub at: u64,
     /// Where it stands.
     pub span: Span,
 }

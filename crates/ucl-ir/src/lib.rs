@@ -22,7 +22,7 @@ mod view;
 pub use atoms::{Atoms, TwoSums};
 pub use diagnostic::{Diagnostic, Label};
 pub use expr::{BinaryOp, Compare, Cond, Expr};
-pub use layout::{Axis, Layout, Merge, MergeOp, Mesh, Pad, PadFill, Rest, Shard, Uneven};
+pub use layout::{Axis, Keep, Layout, Merge, MergeOp, Mesh, Pad, PadFill, Rest, Shard, Uneven};
 pub use model::{Binding, Dim, DimDef, Document, Model, Param, Set, SetDef};
 pub use name::{Capture, Segment, Template};
 pub use pattern::{Pattern, patterns};

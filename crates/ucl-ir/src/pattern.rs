@@ -27,6 +27,13 @@ pub enum Pattern {
     Average(String),
     /// Parts along this axis add up.
     Sum(String),
+    /// On the ranks of this coordinate alone.
+    Keep {
+        /// The axis.
+        over: String,
+        /// The coordinate along it.
+        at: u64,
+    },
     /// A dim is padded; the padding is dropped.
     DropPadding(String),
     /// A copy of another parameter while the checkpoint is tied.
@@ -49,6 +56,7 @@ impl fmt::Display for Pattern {
             Pattern::Replicate(axes) => write!(f, "replicate over {}", axes.join(", ")),
             Pattern::Average(axis) => write!(f, "average over {axis}"),
             Pattern::Sum(axis) => write!(f, "sum over {axis}"),
+            Pattern::Keep { over, at } => write!(f, "on {over}={at} alone"),
             Pattern::DropPadding(dim) => write!(f, "drop-padding {dim}"),
             Pattern::Tie(original) => write!(f, "tie to {original}"),
             Pattern::Ignore => write!(f, "ignore"),
@@ -162,6 +170,8 @@ impl Reader<'_> {
         };
         let merges: Vec<_> =
             layout.merges.iter().filter(|merge| merge.params.iter().any(under)).collect();
+        let keeps: Vec<_> =
+            layout.keeps.iter().filter(|keep| keep.params.iter().any(under)).collect();
         let stages: Vec<&String> = layout
             .shards
             .iter()
@@ -176,6 +186,7 @@ impl Reader<'_> {
                 && !used.contains(&axis.name)
                 && !stages.contains(&&axis.name)
                 && !merges.iter().any(|merge| merge.over == axis.name)
+                && !keeps.iter().any(|keep| keep.over == axis.name)
         });
         let rest: Vec<String> = rest.map(|axis| axis.name.clone()).collect();
         if !rest.is_empty() {
@@ -185,6 +196,9 @@ impl Reader<'_> {
             MergeOp::Average => Pattern::Average(merge.over.clone()),
             MergeOp::Sum => Pattern::Sum(merge.over.clone()),
         }));
+        found.extend(
+            keeps.into_iter().map(|keep| Pattern::Keep { over: keep.over.clone(), at: keep.at }),
+        );
         let atoms: Vec<String> = self.rule.shape.iter().flat_map(|f| self.atoms.of(f)).collect();
         let padded = layout.pads.iter().filter(|pad| {
             atoms.contains(&pad.dim) || self.rule.shape.contains(&Factor::Name(pad.dim.clone()))

@@ -1,7 +1,7 @@
 //! Which model and view a checkpoint is of.
 
 use crate::checkpoint::Checkpoint;
-use crate::derive::{derive, describes_itself, is_laid};
+use crate::derive::{derive, describes_itself, is_laid, remembered};
 use crate::failure::Failure;
 use std::collections::BTreeSet;
 use ucl_formats::inventory::Framework;
@@ -85,8 +85,14 @@ impl Checkpoint {
         if matches!(naming, Naming::View(_)) || self.said.named || self.said.view.is_some() {
             return None;
         }
-        let info = describes_itself(self.inventory())?;
-        let derived = self.derived.get_or_init(|| derive(self.inventory(), info));
+        let universal = self.inventory().universal.as_ref();
+        let derived = match universal.and_then(|made| made.source.cuts.as_deref()) {
+            Some(text) => self.derived.get_or_init(|| remembered(text)),
+            None => {
+                let info = describes_itself(self.inventory())?;
+                self.derived.get_or_init(|| derive(self.inventory(), info))
+            }
+        };
         let derived = match derived {
             Ok(derived) => derived,
             Err(wrong) => return Some(Err(Failure::in_specs(wrong.clone(), Vec::new()))),

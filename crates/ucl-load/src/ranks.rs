@@ -94,7 +94,34 @@ impl Checkpoint {
             let view = view_of_class(self.programs(), self.inventory(), name);
             target.naming = Naming::View(view.map_err(Failure::one)?.name.clone());
         }
-        let mut bound = match &target.naming {
+        let by_its_source = match target.naming {
+            Naming::Stored => self.by_its_source(),
+            _ => None,
+        };
+        let mut bound = match by_its_source {
+            Some(bound) => bound,
+            None => self.bind_cut(&target)?,
+        };
+        bound.notes.extend(self.beyond_its_description(&bound, &target));
+        let program = bound.spec.map(|(program, _)| program);
+        let plan = Plan::new(bound, target).map_err(|wrong| {
+            let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
+            Failure::in_specs(wrong, sources)
+        })?;
+        Ok(plan)
+    }
+
+    /// A universal folder by what its source said of its cuts, if nothing else was said of it: no model could
+    /// be told then, and its sizes do not follow from whole tensors either.
+    fn by_its_source(&self) -> Option<Bound<'_>> {
+        let made = self.inventory().universal.as_ref()?;
+        let said = !self.said().set.is_empty() || self.inventory().documents.contains_key("config");
+        made.source.cuts.as_ref().filter(|_| !said)?;
+        self.by_itself(&Naming::Stored)?.ok()
+    }
+
+    fn bind_cut(&self, target: &Target) -> Result<Bound<'_>, Unbound> {
+        match &target.naming {
             Naming::Stored => self.bind(&Naming::Universal).or_else(|unbound| {
                 let cut = |mesh: &Mesh| {
                     let mut cut: Vec<_> = mesh.clone().into_iter().collect();
@@ -108,21 +135,16 @@ impl Checkpoint {
                 }
             }),
             naming => self.bind(naming),
-        }?;
-        bound.notes.extend(self.beyond_its_description(&bound, &target));
-        let program = bound.spec.map(|(program, _)| program);
-        let plan = Plan::new(bound, target).map_err(|wrong| {
-            let sources = program.map_or_else(Vec::new, |program| program.sources.clone());
-            Failure::in_specs(wrong, sources)
-        })?;
-        Ok(plan)
+        }
     }
 
     /// What a checkpoint that describes itself does not tell: where else than between its own ranks a
     /// tensor may be cut. Half a head has the right shape too.
     fn beyond_its_description(&self, bound: &Bound<'_>, target: &Target) -> Option<String> {
         let size = |mesh: &Mesh| mesh.get("tp").copied().unwrap_or(1);
-        let (own, new) = (size(&self.inventory().mesh), size(&target.mesh));
+        let universal = self.inventory().universal.as_ref();
+        let of = universal.map_or(&self.inventory().mesh, |made| &made.source.mesh);
+        let (own, new) = (size(of), size(&target.mesh));
         let told = bound.sure != Some(Sure::Described) || new > 0 && own.is_multiple_of(new);
         (!told).then(|| {
             format!(

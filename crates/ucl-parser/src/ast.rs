@@ -432,6 +432,17 @@ pub enum LayoutRule {
         /// All of it.
         span: Span,
     },
+    /// `keep P at tp=0`
+    Keep {
+        /// The parameters.
+        params: Vec<Name>,
+        /// The axis.
+        over: Name,
+        /// The coordinate.
+        at: u64,
+        /// All of it.
+        span: Span,
+    },
     /// `require …`
     Require(Cond, Span),
 }

@@ -104,6 +104,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::fill => "`zero`, `last` or `mean`",
         Rule::copy => "a `copy tied` rule",
         Rule::merge => "an `average` or `sum` rule",
+        Rule::keep => "a `keep` rule",
         Rule::demand => "a `require` rule",
         Rule::test => "a test",
         Rule::test_item | Rule::test_next | Rule::test_resync | Rule::strict_test => {
@@ -201,6 +202,7 @@ pub(crate) fn called(rule: Rule) -> &'static str {
         Rule::kw_config => "`config`",
         Rule::kw_args => "`args`",
         Rule::kw_params => "`params`",
+        Rule::kw_keep => "`keep`",
         Rule::kw_uneven => "`uneven`",
         Rule::kw_repeat => "`repeat`",
         Rule::kw_global => "`global`",

@@ -55,10 +55,15 @@ pub fn view_of_class<'p>(
 /// The type that the weights get because the class takes no other.
 ///
 /// # Errors
-/// Another one was asked for.
+/// Another one was asked for; a class loads all of its model or nothing.
 pub(crate) fn of_class(cut: &Cut, target: &Target) -> Result<Option<DType>, Vec<Diagnostic>> {
     let class = cut.class.as_ref().filter(|_| target.format == Format::FastGen);
     let Some(class) = class else { return Ok(None) };
+    if !cut.absent.is_empty() {
+        let message = format!("`{}` loads no model without {}", class.name, cut.absent.join(", "));
+        let found = Diagnostic::new("ucl::cover", message).at(class.span, "by this line");
+        return Err(vec![found.help("`--to hf` writes the model as it is")]);
+    }
     let Some(own) = class.dtype.as_deref().and_then(DType::parse) else { return Ok(None) };
     match target.dtype {
         Some(dtype) if dtype != own => {

@@ -3,6 +3,7 @@
 use crate::bind::{Bound, Cuts, Scope, obligations, target_numbers};
 use crate::class::model_type;
 use crate::document::document_of;
+use crate::pipeline;
 use crate::shard::{padded, uneven_names};
 use crate::spell::Speller;
 use crate::target::{Item, Naming, of_view, universal, usable_view};
@@ -28,8 +29,16 @@ pub(crate) struct Cut {
     pub(crate) keeps_args: bool,
     /// The class that loads a model of its type, where the view has one.
     pub(crate) class: Option<Class>,
+    /// How long a sequence may be, where the spec says what holds in a config that does not.
+    pub(crate) positions: Option<u64>,
+    /// What the view has an equation for and the checkpoint lacks.
+    pub(crate) absent: Vec<String>,
     /// Dims whose cut is in runs that do not add up to them: the dim, its size, a run.
     pub(crate) broken: Vec<(String, u64, u64)>,
+    /// Whether modules that several stages share come in the order in which a stage first uses them.
+    pub(crate) shared_in_order: bool,
+    /// What was taken for granted, a sentence each.
+    pub(crate) notes: Vec<String>,
     /// Whether the last of the ranks is none: it has every tensor whole.
     pub(crate) uncut: bool,
 }
@@ -111,6 +120,8 @@ pub(crate) fn cut(
     let mut cut = Cut {
         padded_vocab: padded.get("v").copied(),
         class: model_type(bound.inventory).and_then(|of| view.classes.get(of).cloned()),
+        positions: numbers("positions").and_then(|number| u64::try_from(number).ok()),
+        absent: absent(bound, program, view),
         broken: broken_runs(bound, layout),
         ..Cut::default()
     };
@@ -166,24 +177,31 @@ fn tied_names(program: &Program, view: &View, prefix: Option<&str>) -> Vec<(Stri
     names.collect()
 }
 
-/// The source's own names on one rank: without a spec nothing can be cut but over data parallelism.
+/// The source's own names: without a spec nothing can be cut but over data parallelism, and the layers of a
+/// pipeline shared out among its stages.
 fn whole(
     bound: &Bound<'_>,
     mesh: &Mesh,
     stages: &[u64],
 ) -> Result<(Vec<Item>, Cut), Vec<Diagnostic>> {
-    if !stages.is_empty() {
+    let of_pipeline = !bound.inventory.stages.is_empty();
+    if !stages.is_empty() && !of_pipeline {
         let message = "without a spec nobody knows which layers a pipeline stage has";
         let help = "name the model with --spec, or leave --stages out";
         return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
     }
-    if let Some((axis, _)) = mesh.iter().find(|(axis, size)| *axis != "dp" && **size > 1) {
+    let is_cut = |axis: &str| axis != "dp" && !(axis == "pp" && of_pipeline);
+    if let Some((axis, _)) = mesh.iter().find(|(axis, size)| is_cut(axis) && **size > 1) {
         let message = format!("without a spec no tensor can be cut over `{axis}`");
         let help = "name the model with --spec; over `dp` alone any model can be cut";
         return Err(vec![Diagnostic::new("ucl::fit", message).help(help)]);
     }
-    let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
-    Ok((universal(bound), cut))
+    let pp = mesh.get("pp").copied().unwrap_or(1);
+    if pp == 1 && stages.is_empty() {
+        let cut = Cut { ranks: vec![(Mesh::new(), 0)], keeps_args: true, ..Cut::default() };
+        return Ok((universal(bound), cut));
+    }
+    pipeline::cut(bound, pp, stages)
 }
 
 /// The view that is asked for; the source's own if none is.
@@ -214,6 +232,14 @@ fn view_of<'a>(
 fn layout_of<'a>(bound: &Bound<'a>, program: &'a Program, view: &View) -> Option<&'a Layout> {
     let own = bound.layout.as_ref().filter(|name| view.layouts.contains(name));
     program.layouts.get(own.or(view.layouts.first())?)
+}
+
+/// What the view has an equation for and the checkpoint lacks.
+fn absent(bound: &Bound<'_>, program: &Program, view: &View) -> Vec<String> {
+    let has = |path: &str| bound.params.iter().any(|param| param.path == path);
+    let is_tied = |path: &str| program.model.param(path).is_some_and(|param| param.tied.is_some());
+    let terms = view.rules.iter().flat_map(|rule| &rule.terms);
+    terms.filter(|path| !(has(path) || bound.tied && is_tied(path))).cloned().collect()
 }
 
 /// Dims whose cut is in runs that do not add up to them, which one rank alone has whole.

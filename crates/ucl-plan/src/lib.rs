@@ -19,6 +19,7 @@ mod laid;
 mod lora;
 mod manifest;
 mod params;
+mod pipeline;
 mod plan;
 mod recognise;
 mod report;

@@ -2,6 +2,7 @@
 
 use crate::bind::{Own, is_weight};
 use crate::plan::Plan;
+use crate::recognise::Sure;
 use crate::target::{Item, Naming};
 use crate::work::{TargetTensor, Work};
 use indexmap::IndexMap;
@@ -22,12 +23,15 @@ impl Plan<'_> {
         extra: Vec<String>,
     ) -> Manifest {
         let inventory = self.bound.inventory;
+        let own_word = self.bound.sure == Some(Sure::Described) && self.leaves_its_spec();
+        let mut source = self.origin();
+        source.cuts = source.cuts.or_else(|| spec.clone().filter(|_| own_word));
         let spec = spec.filter(|_| !self.leaves_its_spec());
         Manifest {
             format: "ucl.universal".to_owned(),
             version: VERSION,
             step: inventory.step,
-            source: self.origin(),
+            source,
             model: self
                 .bound
                 .spec
@@ -162,6 +166,11 @@ impl Plan<'_> {
                 version: inventory.version.clone(),
                 mesh: inventory.mesh.clone(),
                 view: self.bound.spec.map(|(_, view)| view.name.clone()),
+                stages: match self.bound.spec {
+                    Some(_) => Vec::new(),
+                    None => inventory.stages.clone(),
+                },
+                cuts: None,
             },
         }
     }

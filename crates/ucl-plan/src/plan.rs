@@ -444,6 +444,9 @@ impl Work for Plan<'_> {
         for (part, elements, before) in self.laid.meeting(tensor, &elements) {
             let number = self.item_of(&part);
             let (item, state) = (&self.items[number], self.source_state(tensor, number));
+            if item.elsewhere && is_weight(state) {
+                continue;
+            }
             let mut own = Vec::new();
             self.moves(item, state, (&elements, before), false, &mut own);
             if state == "fp32" {

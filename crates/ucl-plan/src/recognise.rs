@@ -14,7 +14,7 @@ use crate::target::{Naming, usable_view};
 use std::collections::{BTreeMap, BTreeSet};
 use ucl_formats::Inventory;
 use ucl_formats::inventory::Framework;
-use ucl_ir::{Diagnostic, Layout, Program, View};
+use ucl_ir::{Diagnostic, Layout, Model, Program, View};
 
 /// What the user said about the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,8 +110,10 @@ pub fn recognise<'a>(
         spelled_alone(&mut out, name);
         spelled_alone(&mut aside, name);
     }
-    keep_ancestors(&mut out);
-    keep_ancestors(&mut aside);
+    for recognition in [&mut out, &mut aside] {
+        keep_ancestors(recognition);
+        keep_complete(recognition);
+    }
     differ::drop_equal(&mut out.fits, &mut out.lost);
     for (model, view, reasons) in &out.near {
         out.lost.push(Lost {
@@ -122,7 +124,12 @@ pub fn recognise<'a>(
         });
     }
     out.aside_near = aside.near;
-    for fit in aside.fits.iter().filter(|fit| fit.bound.missing.is_empty()) {
+    // An extension of what fits says nothing more.
+    let extends = |fit: &Fit<'_>| {
+        out.fits.iter().any(|known| is_ancestor(&known.program.model, &fit.program.model))
+    };
+    aside.fits.retain(|fit| fit.bound.missing.is_empty() && !extends(fit));
+    for fit in &aside.fits {
         let (model, view) = (fit.program.model.name.clone(), fit.view.name.clone());
         let why = format!("fits, but its types are {}", quoted(&fit.program.model.types));
         out.aside.push((model.clone(), view.clone()));
@@ -137,11 +144,11 @@ fn quoted(names: &[String]) -> String {
 
 /// Of related models that fit, the ancestor is meant: what it lacks nobody needs.
 fn keep_ancestors(recognition: &mut Recognition<'_>) {
-    let names: Vec<String> =
-        recognition.fits.iter().map(|fit| fit.program.model.name.clone()).collect();
     let Recognition { fits, lost, .. } = recognition;
+    let known: Vec<&Program> = fits.iter().map(|fit| fit.program).collect();
     fits.retain(|fit| {
-        let ancestor = fit.program.model.ancestors.iter().find(|name| names.contains(name));
+        let older = known.iter().find(|older| is_ancestor(&older.model, &fit.program.model));
+        let ancestor = older.map(|older| &older.model.name);
         lost.extend(ancestor.map(|ancestor| Lost {
             model: fit.program.model.name.clone(),
             view: fit.view.name.clone(),
@@ -149,6 +156,41 @@ fn keep_ancestors(recognition: &mut Recognition<'_>) {
             detail: None,
         }));
         ancestor.is_none()
+    });
+}
+
+/// Whether a model extends another, or both are what one file makes of any model, here of two of which
+/// one extends the other.
+fn is_ancestor(older: &Model, model: &Model) -> bool {
+    // `reward-llama` is `reward` of the first of its ancestors.
+    let made = |model: &Model| {
+        let of = model.ancestors.first()?;
+        Some((model.name.strip_suffix(of)?.to_owned(), of.clone()))
+    };
+    let has = |name: &String| model.ancestors.contains(name);
+    let alike = || match (made(older), made(model)) {
+        (Some((by, of)), Some((by_it, of_it))) => by == by_it && of != of_it && has(&of),
+        _ => false,
+    };
+    has(&older.name) || alike()
+}
+
+/// Of models that fit, one that has all its parameters is meant, not one that lacks some.
+fn keep_complete(recognition: &mut Recognition<'_>) {
+    let Recognition { fits, lost, .. } = recognition;
+    let complete = fits.iter().find(|fit| fit.bound.missing.is_empty());
+    let Some(complete) = complete.map(|fit| fit.program.model.name.clone()) else { return };
+    fits.retain(|fit| {
+        let lacking = fit.bound.missing.len();
+        if lacking > 0 {
+            lost.push(Lost {
+                model: fit.program.model.name.clone(),
+                view: fit.view.name.clone(),
+                why: format!("lacks {lacking} of its parameters, and {complete} none"),
+                detail: fit.bound.missing.first().cloned(),
+            });
+        }
+        lacking == 0
     });
 }
 

@@ -3,6 +3,7 @@
 use crate::bind::is_weight;
 use crate::cover::Cover;
 use crate::laid::LaidOut;
+use crate::pipeline::order_shared;
 use crate::plan::{Plan, Weights};
 use crate::target::{Item, States};
 use indexmap::IndexMap;
@@ -40,10 +41,15 @@ impl Plan<'_> {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut held = held.into_iter();
         let starts = self.cut.ranks.iter().map(|(_, start)| *start);
         let ends = starts.skip(1).chain([self.items.len()]);
         let ranks = self.cut.ranks.iter().zip(ends);
+        if self.cut.shared_in_order {
+            for ((_, start), end) in ranks.clone() {
+                order_shared(held.get_mut(*start..end).unwrap_or_default());
+            }
+        }
+        let mut held = held.into_iter();
         let ranks = ranks.map(|((at, start), end)| Rank {
             at: at.clone(),
             tensors: held.by_ref().take(end - start).collect(),
@@ -62,11 +68,13 @@ impl Plan<'_> {
             args: self.cut.args.clone(),
             keeps_args: self.cut.keeps_args,
             class: self.cut.class.as_ref().map(|class| class.name.clone()),
+            positions: self.cut.positions,
             source: self.bound.inventory,
             uncut,
         };
         let laid = self.target.format.lay_out(&run).map_err(|error| vec![unwritable(error)])?;
         let mut notes = places.notes;
+        notes.append(&mut self.cut.notes);
         notes.extend(laid.notes);
         notes.extend(self.trains_masters());
         notes.extend(self.refused_by_class());

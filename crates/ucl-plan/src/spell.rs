@@ -1,12 +1,12 @@
 //! The tensors that one rank of a mesh holds, by a view and a layout: names, shapes and what is in them.
 
 use crate::algebra::Expr;
-use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, unfit_diagnostic};
+use crate::bind::{Composites, Cuts, Lowering, Members, Sizes, exists, is_under, unfit_diagnostic};
 use crate::params::{Param, every};
 use crate::target::Item;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use ucl_ir::{Diagnostic, Mesh, Program, Rule, Shard, Template, View};
+use ucl_ir::{Diagnostic, MergeOp, Mesh, Program, Rule, Shard, Template, View};
 
 /// Everything that decides what a rank holds.
 pub(crate) struct Speller<'a> {
@@ -74,6 +74,7 @@ impl Speller<'_> {
             for item in &mut items[before..] {
                 item.copy |= !here;
                 item.tied_name = self.tied_name(rule).filter(|name| *name != item.name);
+                item.elsewhere = self.is_elsewhere(rule);
             }
         }
         // A stage that repeats the module of a tied head has the head in it once.
@@ -103,8 +104,12 @@ impl Speller<'_> {
         of_copy.or(applies).map(|spelling| &spelling.template)
     }
 
-    /// Whether a parameter without layers lies on this rank's pipeline stage.
+    /// Whether a parameter lies on this rank: only some may keep it, and one without layers has its
+    /// pipeline stage.
     fn is_here(&self, rule: &Rule) -> bool {
+        if self.is_left_out(rule) {
+            return false;
+        }
         let Some(stage) = self.stage() else { return true };
         let Some(param) = self.program.model.params.iter().find(|p| p.path == rule.terms[0]) else {
             return true;
@@ -116,6 +121,15 @@ impl Speller<'_> {
         if param.before_each { part == 0 } else { part + 1 == ranks }
     }
 
+    /// Whether ranks of another coordinate alone keep a parameter.
+    fn is_left_out(&self, rule: &Rule) -> bool {
+        let keeps = self.cuts.layout.map_or(&[][..], |layout| &layout.keeps);
+        let of = |path: &String| rule.terms.iter().any(|term| is_under(term, path));
+        keeps.iter().filter(|keep| keep.params.iter().any(of)).any(|keep| {
+            self.cuts.coordinate(self.rank, &keep.over).is_some_and(|own| own != keep.at)
+        })
+    }
+
     /// Whether this stage repeats a parameter that lies on another: the last one does of what has a
     /// name in the tied state, where it keeps a copy of a tied head.
     fn is_repeated(&self, rule: &Rule) -> bool {
@@ -124,6 +138,16 @@ impl Speller<'_> {
             .is_some_and(|stage| self.cuts.part(stage, self.rank) + 1 == self.cuts.ranks(stage));
         let named = rule.spellings.iter().any(|spelling| spelling.when_tied);
         self.tied && self.copy_tied && last && named
+    }
+
+    /// Whether the first rank has the whole of what ranks hold parts of.
+    fn is_elsewhere(&self, rule: &Rule) -> bool {
+        let merges = self.cuts.layout.map_or(&[][..], |layout| &layout.merges);
+        merges.iter().any(|merge| {
+            merge.op == MergeOp::Sum
+                && self.rank.get(&merge.over).is_some_and(|at| *at > 0)
+                && merge.params.iter().any(|path| is_under(&rule.terms[0], path))
+        })
     }
 
     /// The name that a parameter has in the tied state alone, where its rule has another one beside it.
@@ -222,6 +246,7 @@ impl Speller<'_> {
                 order: order(block, loops, &indices, number),
                 copy: self.params[terms[0]].path != rule.terms[0],
                 tied_name: None,
+                elsewhere: false,
             });
         }
     }

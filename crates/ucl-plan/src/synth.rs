@@ -1,5 +1,6 @@
 //! A run that was never trained: its files laid out, its values made from addresses.
 
+use crate::bind::is_weight;
 use crate::laid::LaidOut;
 use crate::shard::Shards;
 use crate::work::{Check, Move, TargetFile, TargetTensor, Work};
@@ -64,6 +65,7 @@ impl Synth {
         };
         let laid = format.lay_out(&Run {
             class: None,
+            positions: None,
             mesh: run.mesh,
             stages: Vec::new(),
             step: Some(run.step),
@@ -109,12 +111,16 @@ impl Work for Synth {
 
     fn window(&self, tensor: usize, elements: Range<u64>) -> Vec<Move> {
         let TargetTensor { state, dtype, .. } = &self.laid.tensors[tensor];
+        let weights = is_weight(state);
         // A model's own weights are its masters, rounded: the same seed.
         let state = if state == "param" { "fp32" } else { state };
         let seed = |param: &str| synth_seed(param, state);
         let mut moves = Vec::new();
         for (part, elements, before) in self.laid.meeting(tensor, &elements) {
             let of = (part.rank, part.tensor);
+            if weights && self.shards.ranks[part.rank].items[part.tensor].elsewhere {
+                continue;
+            }
             moves.extend(self.shards.synthesise(of, elements, before, *dtype, &seed));
         }
         moves

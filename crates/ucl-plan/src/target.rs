@@ -70,6 +70,8 @@ pub(crate) struct Item {
     pub(crate) copy: bool,
     /// Another name of it, that it has in the tied state alone.
     pub(crate) tied_name: Option<String>,
+    /// Whether it is summed up over ranks of which another has the whole: its weights are zero here.
+    pub(crate) elsewhere: bool,
 }
 
 /// All tensors of the target.
@@ -196,6 +198,7 @@ pub(crate) fn universal(bound: &Bound<'_>) -> Vec<Item> {
                 order: [&[block], &indices[..], &[number as u64]].concat(),
                 copy: false,
                 tied_name: None,
+                elsewhere: false,
             });
         }
     }

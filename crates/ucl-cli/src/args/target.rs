@@ -2,7 +2,6 @@
 
 use super::value;
 use clap::{Args, ValueEnum};
-use ucl_formats::deepspeed::write::Zero;
 use ucl_ir::Mesh;
 use ucl_tensor::DType;
 
@@ -28,9 +27,9 @@ pub(crate) struct TargetArgs {
     /// The ZeRO stage of a DeepSpeed run, or its `bf16-optimizer` [default: the source's, else 1]
     #[arg(long, value_name = "STAGE", value_enum)]
     pub(crate) zero: Option<ZeroArg>,
-    /// `sub_group_size` of the config that loads a ZeRO-3 run, in elements
-    #[arg(long, value_name = "N", default_value_t = Zero::SUB_GROUP_SIZE)]
-    pub(crate) sub_group_size: u64,
+    /// `sub_group_size` of the config that loads a ZeRO-3 run, in elements [default: 1000000000]
+    #[arg(long, value_name = "N")]
+    pub(crate) sub_group_size: Option<u64>,
     /// The optimizer of a `torch-dist` run: that of `--use-distributed-optimizer`, or the one without
     /// [default: the source's, else distributed where the states are Adam's]
     #[arg(long, value_name = "WHICH", value_enum)]
@@ -43,9 +42,33 @@ pub(crate) struct TargetArgs {
     /// keeps the states in its folder `optimizer`]
     #[arg(long, value_enum)]
     pub(crate) states: Option<StatesArg>,
-    /// Start another file after this many bytes
-    #[arg(long, value_name = "SIZE", value_parser = value::bytes, default_value = "5GB")]
-    pub(crate) max_file_size: u64,
+    /// Start another file after this many bytes [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub(crate) max_file_size: Option<u64>,
+}
+
+impl TargetArgs {
+    /// The flags that are typed and say nothing about some formats, with those that they are for.
+    pub(crate) fn particular(&self) -> Vec<(&'static str, &'static [Format])> {
+        use Format::{Deepspeed, DeepspeedUniversal, Hf, Megatron, TorchDist, Universal};
+        let flags: [(&str, bool, &[Format]); 5] = [
+            ("--zero", self.zero.is_some(), &[Deepspeed]),
+            ("--sub-group-size", self.sub_group_size.is_some(), &[Deepspeed]),
+            ("--optimizer", self.optimizer.is_some(), &[TorchDist]),
+            ("--stages", !self.stages.is_empty(), &[Deepspeed, DeepspeedUniversal, Megatron]),
+            ("--max-file-size", self.max_file_size.is_some(), &[Universal, Hf]),
+        ];
+        let typed = flags.into_iter().filter(|(_, typed, _)| *typed);
+        typed.map(|(flag, _, formats)| (flag, formats)).collect()
+    }
+}
+
+impl Format {
+    /// As it is typed: `--to hf`.
+    pub(crate) fn typed(self) -> String {
+        let value = self.to_possible_value();
+        format!("--to {}", value.as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 /// A format to write.

@@ -9,7 +9,7 @@ use super::experts::{Expert, Experts};
 use super::mesh::{Degrees, MOST_FILES, is_of_experts};
 use super::model::{ModelFile, Shapes};
 use super::shard::Shard;
-use crate::inventory::{Mesh, Problem};
+use crate::inventory::{Mesh, Problem, is_shared};
 use crate::ranks::Opened;
 use crate::ranks::{MIXED, count};
 use indexmap::IndexSet;
@@ -60,14 +60,20 @@ impl Param {
 /// dealt it out.
 pub(super) fn params(laid: &[Laid<'_>], index: usize, deals: bool) -> IndexSet<String> {
     let groups = laid.iter().filter(|group| group.index == index);
-    let ordered = groups.flat_map(|group| {
+    let ordered = groups.map(|group| {
         let params: Vec<&Param> = group.params.iter().collect();
         match deals {
             true => in_turn(params, &group.model.content, group.ranks.len()),
             false => params,
         }
     });
-    ordered.map(|param| param.name.clone()).collect()
+    let ordered: Vec<Vec<&Param>> = ordered.collect();
+    // A pipeline's module has what its layers share in front of all layers, on however many stages they are.
+    let is_layers = |param: &&Param| !is_shared(&param.name);
+    let leads = ordered.iter().all(|params| params.is_sorted_by_key(is_layers));
+    let names = ordered.into_iter().flatten().map(|param| param.name.clone());
+    let (shared, rest): (Vec<_>, Vec<_>) = names.partition(|name| leads && is_shared(name));
+    shared.into_iter().chain(rest).collect()
 }
 
 /// The setting of ZeRO-1 and 2 that deals parameters out.

@@ -21,12 +21,14 @@ mod names;
 mod renamed;
 mod shard;
 mod stage3;
+mod stages;
 mod states;
 mod story;
 #[cfg(test)]
 mod synth;
 #[cfg(test)]
 mod tests;
+mod tied;
 pub(crate) mod universal;
 mod unsharded;
 mod weights;
@@ -97,6 +99,7 @@ pub fn survey(root: &Path) -> Survey {
     let step = Step { root, files: &files, models: &models, shards: &shards, partitioned };
     let optimizer = story::tell(&step, &layers, &mut inventory, &mut problems);
     inventory.mesh = degrees.mesh();
+    inventory.stages = stages::stages(&models, degrees.tp);
     renamed::files(&step, &layers, &of_experts, &mut problems);
     if step.without_shards() && models.iter().any(|(_, model)| model.content.shapes.is_some()) {
         let message = "its shards (`*_optim_states.pt`) are missing: only the weights are here";

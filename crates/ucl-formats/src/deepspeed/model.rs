@@ -49,6 +49,8 @@ pub(super) struct ModelFile {
     pub(super) checkpoint_version: Option<Json>,
     /// The whole optimizer, if ZeRO is off.
     pub(super) optimizer: Option<Whole>,
+    /// Whether a script put random states in.
+    pub(super) random: bool,
     /// Whether names had wrapper prefixes.
     pub(super) wrapped: bool,
     /// Whether data has no checksum in the file.
@@ -67,12 +69,17 @@ pub(super) struct NumExperts {
 }
 
 impl ModelFile {
+    /// What any file tells.
+    fn of(file: &TorchFile) -> ModelFile {
+        let sums = file.storages.iter().filter_map(|(key, s)| Some((key.clone(), s.crc32?)));
+        let checksums = sums.collect();
+        ModelFile { unchecked: unchecked(file), checksums, ..ModelFile::default() }
+    }
+
     /// Reads an `mp_rank` file.
     pub(super) fn read(file: &TorchFile, problems: &mut Vec<Problem>) -> ModelFile {
         let root = file.value.root();
-        let mut model = ModelFile { unchecked: unchecked(file), ..ModelFile::default() };
-        let sums = file.storages.iter().filter_map(|(key, s)| Some((key.clone(), s.crc32?)));
-        model.checksums = sums.collect();
+        let mut model = ModelFile::of(file);
         if root.get("module").is_none() {
             problems.push(
                 Problem::new(&file.path, format!("it has no `module`: it holds {}", root.kind()))
@@ -88,7 +95,7 @@ impl ModelFile {
 
     /// Reads the file of one pipeline layer: a dict of the layer's own names.
     pub(super) fn read_layer(file: &TorchFile, problems: &mut Vec<Problem>) -> ModelFile {
-        let mut model = ModelFile { unchecked: unchecked(file), ..ModelFile::default() };
+        let mut model = ModelFile::of(file);
         model.module(file, file.value.root(), problems);
         model
     }
@@ -143,6 +150,7 @@ impl ModelFile {
                 let order = value.get("use_data_before_expert_parallelism");
                 self.data_before_experts = order.and_then(Value::as_bool) == Some(true);
             }
+            key if is_random(key) => self.random = true,
             "num_experts" => match num_experts(file, value) {
                 Ok(counts) => self.num_experts = counts,
                 Err(message) => problems.push(Problem::new(&file.path, message)),
@@ -212,6 +220,11 @@ impl ModelFile {
     fn module(&mut self, file: &TorchFile, value: Value<'_>, problems: &mut Vec<Problem>) {
         self.weights = weights(file, value, &mut self.wrapped, &mut self.others, problems);
     }
+}
+
+/// Whether a script's key is that of random states: Megatron-DeepSpeed's are `torch_rng_state`, `rng_tracker_states`.
+pub(super) fn is_random(key: &str) -> bool {
+    key.split('_').any(|part| part == "rng")
 }
 
 /// `num_experts`: a list of numbers, or in old releases one.

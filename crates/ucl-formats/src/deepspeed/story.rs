@@ -145,6 +145,13 @@ fn notes(step: &Step<'_>, layers: &[((u64, u64), Opened<ModelFile>)], inventory:
     {
         note(format!("{skipped} steps were skipped by the loss scaler."));
     }
+    let random = step.models.iter().filter(|((_, dp), model)| *dp > 0 && model.content.random);
+    if random.count() > 0 {
+        note(
+            "Each data rank saved random states of its own: those of the first go along."
+                .to_owned(),
+        );
+    }
     let others: usize = models().map(|model| model.others.len()).sum();
     if let Some(first) = models().find_map(|model| model.others.first()) {
         note(format!(

@@ -38,6 +38,9 @@ pub(crate) fn survey(root: &Path) -> Survey {
     let stage3 = stage3 || entries.of_stage3();
     let of = if stage3 { "of ZeRO-3" } else { "of ZeRO-1 or ZeRO-2" };
     inventory.kind = format!("DeepSpeed's universal form, {of}");
+    if let Some((_, tp)) = models.iter().find_map(|(_, model)| model.content.degrees) {
+        inventory.stages = super::stages::stages(&models, tp);
+    }
     // Tensor ranks were put together, so no axis says anything about a tensor.
     inventory.mesh = Mesh::new();
     // That of a pipeline has none of its weights.

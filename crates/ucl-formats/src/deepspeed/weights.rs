@@ -5,6 +5,7 @@ use super::experts::{self, Expert, Experts};
 use super::laid::{Laid, Param};
 use super::mesh::Degrees;
 use super::model::ModelFile;
+use super::tied;
 use crate::inventory::{Data, FileId, Inventory, Mesh, Problem, Role, Stored};
 use crate::named::{Storages, Weight, place as place_of};
 use crate::ranks::Opened;
@@ -26,7 +27,8 @@ pub(super) fn collect(
     let Read { models, layers, .. } = *read;
     let params = laid.iter().flat_map(|group| &group.params);
     let trained = params.map(|param| (param.name.as_str(), param.shape.as_slice()));
-    let known = Known::new(models.iter().map(|(_, model)| &model.content), trained);
+    let mut known = Known::new(models.iter().map(|(_, model)| &model.content), trained.clone());
+    known.tied = tied::layers(trained, layers);
     let mut stored = Places::new();
     for ((mp, _), model) in models {
         let held = Held { file: model.file, at: degrees.at(*mp) };
@@ -101,8 +103,8 @@ pub(super) struct Known<'a> {
     pub(super) buffers: IndexSet<&'a str>,
     /// Alias to original.
     pub(super) shared: IndexMap<&'a str, &'a str>,
-    /// The local part of `tied_modules.<key>.<local>`, where it is the only one: the full name.
-    tied: HashMap<&'a str, Option<&'a str>>,
+    /// The layers of a pipeline that are a module which several share: `tied_modules.<key>`.
+    tied: HashMap<u64, &'a str>,
 }
 
 impl<'a> Known<'a> {
@@ -112,14 +114,6 @@ impl<'a> Known<'a> {
         trained: impl Iterator<Item = (&'a str, &'a [u64])> + Clone,
     ) -> Known<'a> {
         let contents = || models.clone();
-        let mut tied = HashMap::new();
-        for (name, _) in trained.clone() {
-            let local = name.strip_prefix("tied_modules.").and_then(|rest| rest.split_once('.'));
-            if let Some((_, local)) = local {
-                let only = tied.entry(local).or_insert(Some(name));
-                *only = only.filter(|earlier| *earlier == name);
-            }
-        }
         Known {
             trained: trained.collect(),
             buffers: contents().flat_map(|model| &model.buffers).map(String::as_str).collect(),
@@ -127,7 +121,7 @@ impl<'a> Known<'a> {
                 .flat_map(|model| &model.shared)
                 .map(|(alias, original)| (alias.as_str(), original.as_str()))
                 .collect(),
-            tied,
+            tied: HashMap::new(),
         }
     }
 
@@ -221,8 +215,9 @@ impl<'a> Known<'a> {
     /// What a pipeline calls a layer's tensor that several stages share.
     fn tied(&self, name: &str) -> Option<&'a str> {
         let (layer, local) = name.split_once('.')?;
-        layer.parse::<u64>().ok()?;
-        self.tied.get(local).copied().flatten()
+        let module = self.tied.get(&layer.parse().ok()?)?;
+        let shared = self.trained.get_key_value(format!("{module}.{local}").as_str());
+        shared.map(|(name, _)| *name)
     }
 
     fn role(&self, name: &str) -> Role {

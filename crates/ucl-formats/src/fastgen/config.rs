@@ -20,7 +20,7 @@ pub(super) fn file(run: &Run<'_>, dtype: DType) -> Result<(RunFile, Vec<String>)
     let config = run.source.documents.get("config").ok_or_else(|| missing("there is none"))?;
     let model_type = config.get("model_type").and_then(Value::as_str);
     let model_type = model_type.ok_or_else(|| missing("it says no `model_type`"))?;
-    let values = values(config, dtype)?;
+    let values = values(config, dtype, run.positions)?;
     let changed = values.iter().filter_map(|(key, value)| match config.get(key) {
         Some(was) if was == value => None,
         Some(was) => Some(format!("{FILE}: `{key}` is {value}, in {NAME} it is {was}")),
@@ -43,7 +43,11 @@ pub(super) fn file(run: &Run<'_>, dtype: DType) -> Result<(RunFile, Vec<String>)
 
 /// What the object is made of: FastGen computes in the type that the config says, and adds the length
 /// of a sequence under a name of its own when it reads a folder of Hugging Face's.
-fn values(config: &Map<String, Value>, dtype: DType) -> Result<Map<String, Value>, WriteError> {
+fn values(
+    config: &Map<String, Value>,
+    dtype: DType,
+    positions: Option<u64>,
+) -> Result<Map<String, Value>, WriteError> {
     const LENGTH: &str = "max_seq_length";
     let mut values = config.clone();
     let said = ["dtype", "torch_dtype"].into_iter().filter(|key| config.contains_key(*key));
@@ -56,6 +60,7 @@ fn values(config: &Map<String, Value>, dtype: DType) -> Result<Map<String, Value
     }
     if !values.contains_key(LENGTH) {
         let length = config.get("max_position_embeddings").cloned();
+        let length = length.or_else(|| positions.map(Value::from));
         let length = length.ok_or_else(|| missing("it says no `max_position_embeddings`"))?;
         values.insert(LENGTH.to_owned(), length);
     }

@@ -29,11 +29,11 @@ struct Parameter {
 #[derive(Serialize)]
 pub(super) struct TensorMetadata {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Option<Vec<u64>>,
     /// In elements.
-    strides: Vec<i64>,
-    /// In bytes.
-    offset: u64,
+    strides: Option<Vec<i64>>,
+    /// In bytes; -1 where the rank has none.
+    offset: i64,
 }
 
 impl TensorMetadata {
@@ -43,7 +43,17 @@ impl TensorMetadata {
         let shape = held.shape.clone();
         // Torch counts a dim of no elements as one of one.
         let strides = row_major(&shape.iter().map(|len| (*len).max(1)).collect::<Vec<_>>());
-        TensorMetadata { dtype: format!("torch.{dtype}"), shape, strides, offset }
+        TensorMetadata {
+            dtype: format!("torch.{dtype}"),
+            shape: Some(shape),
+            strides: Some(strides),
+            offset: i64::try_from(offset).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// A tensor that other ranks have: the type is a word, as it is to FastGen.
+    pub(super) fn absent() -> TensorMetadata {
+        TensorMetadata { dtype: "None".to_owned(), shape: None, strides: None, offset: -1 }
     }
 }
 

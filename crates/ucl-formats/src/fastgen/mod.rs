@@ -7,8 +7,10 @@
 mod config;
 mod metadata;
 
-use crate::target::{Buffer, Draft, Part, Rank, Run, RunFile, RunLayout, WriteError};
+use crate::target::{Buffer, Draft, Part, Run, RunFile, RunLayout, WriteError};
+use indexmap::IndexSet;
 use metadata::{ModelMetadata, TensorMetadata};
+use std::collections::HashMap;
 use ucl_tensor::DType;
 
 /// Parameters begin at multiples of this, in bytes.
@@ -86,7 +88,13 @@ fn rank(
     let rank = &run.ranks[number];
     let mut model = ModelMetadata::of(policy);
     let (mut parts, mut end) = (Vec::new(), 0);
-    for (layer, name, tensor) in placed(rank)? {
+    let own: HashMap<&str, usize> =
+        rank.tensors.iter().enumerate().map(|(at, held)| (&*held.name, at)).collect();
+    for (full, layer, name) in placed(run)? {
+        let Some(&tensor) = own.get(full) else {
+            model.add(layer, name, TensorMetadata::absent());
+            continue;
+        };
         let held = &rank.tensors[tensor];
         model.add(layer, name, TensorMetadata::of(held, end));
         let start = end / dtype.size_bytes();
@@ -109,17 +117,19 @@ fn rank(
     Ok((bytes, RunFile::text(format!("metadata_rank_{number}_of_{ranks}.json"), model.text())))
 }
 
-/// A rank's tensors in the order of FastGen's layers, what is in none last: layer, name in it, number.
-fn placed(rank: &Rank) -> Result<Vec<(&str, &str, usize)>, WriteError> {
-    let mut placed = Vec::new();
-    for (number, held) in rank.tensors.iter().enumerate() {
+/// What some rank holds, in the order of FastGen's layers, what is in none last: the name, its layer,
+/// its name there.
+fn placed<'r>(run: &'r Run<'_>) -> Result<Vec<(&'r str, &'r str, &'r str)>, WriteError> {
+    let mut placed = IndexSet::new();
+    for held in run.ranks.iter().flat_map(|rank| &rank.tensors) {
         let (layer, name) = held.name.split_once('.').ok_or_else(|| {
             let message = format!("{:?} is in no layer of FastGen's", held.name);
             WriteError::refused(message, "names are as in the view `fastgen`: `layer.parameter`")
         })?;
-        placed.push((layer, name, number));
+        placed.insert((&*held.name, layer, name));
     }
+    let mut placed: Vec<_> = placed.into_iter().collect();
     // The model's order has the embedding first.
-    placed.sort_by_key(|(layer, _, _)| *layer == REST);
+    placed.sort_by_key(|(_, layer, _)| *layer == REST);
     Ok(placed)
 }

@@ -4,6 +4,7 @@
 //! mesh are told what every rank holds ([`Run`], [`Format::lay_out`]).
 
 mod draft;
+mod random;
 mod run;
 mod seal;
 mod slices;
@@ -12,6 +13,7 @@ pub use run::{Buffer, Held, Part, Rank, Run, RunFile, RunLayout, Split, Uncut, W
 pub use seal::Seal;
 
 pub(crate) use draft::{Draft, open_carried};
+pub(crate) use random::repeated;
 
 use crate::dcp::torch_dist::Optimizer;
 use crate::deepspeed::write::Zero;

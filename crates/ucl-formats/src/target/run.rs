@@ -30,6 +30,8 @@ pub struct Run<'a> {
     pub keeps_args: bool,
     /// The class that loads it, by the view's own word.
     pub class: Option<String>,
+    /// How long a sequence may be, by the view's own number (`positions`).
+    pub positions: Option<u64>,
     /// The checkpoint that it is made of: what it carries goes along where the format has a place for it.
     pub source: &'a Inventory,
     /// Every tensor whole, in formats that are cut as they are loaded. As a rank it comes behind all others.

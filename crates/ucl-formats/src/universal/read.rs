@@ -72,6 +72,7 @@ fn describe(root: &Path, manifest: Manifest, survey: &mut Survey) {
     let (inventory, problems) = (&mut survey.inventory, &mut survey.problems);
     inventory.version = manifest.source.version.clone();
     inventory.step = manifest.step;
+    inventory.stages = manifest.source.stages.clone();
     inventory.optimizer = manifest.optimizer.clone();
     inventory.metadata = manifest.metadata.clone();
     inventory.tensors = hold(root, &root.join(MANIFEST), &manifest.tensors, inventory, problems);

@@ -42,6 +42,9 @@ pub(super) fn write(layout: &Layout, views: &[&str], f: &mut impl Write) -> fmt:
         };
         writeln!(f, "  {op} {} over {}", merge.params.join(", "), merge.over)?;
     }
+    for keep in &layout.keeps {
+        writeln!(f, "  keep {} at {}={}", keep.params.join(", "), keep.over, keep.at)?;
+    }
     for (cond, _) in &layout.requires {
         writeln!(f, "  require {}", expr::cond(cond))?;
     }

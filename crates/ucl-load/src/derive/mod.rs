@@ -97,10 +97,23 @@ pub fn derive(
     let unlisted = Unlisted::told(inventory, &mut decided, &unlisted);
     let text = text::spec(&decided).map_err(|wrong| told(&wrong, help))?;
     let text = ucl_parser::format(&text)?;
-    let mut library = Library::new();
-    library.add("derived.ucl", &text);
-    let program = library.compile(text::MODEL)?;
+    let program = compiled(&text)?;
     Ok(Derived { text, program, notes: notes(&info, &used, &unlisted) })
+}
+
+/// Compiles the spec that a universal folder has of what its source said of itself.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn remembered(text: &str) -> Result<Derived, Vec<Diagnostic>> {
+    let program = compiled(text)?;
+    Ok(Derived { text: text.to_owned(), program, notes: Vec::new() })
+}
+
+fn compiled(text: &str) -> Result<Program, Vec<Diagnostic>> {
+    let mut library = Library::new();
+    library.add("derived.ucl", text);
+    library.compile(text::MODEL)
 }
 
 /// Every name with the shape on each tensor rank, and what is wrong with them.

@@ -37,6 +37,15 @@ impl Build<'_> {
                 params: of(pair, Rule::path).map(|path| self.name(&path)).collect(),
                 span,
             },
+            Rule::keep => {
+                let coord = of(pair.clone(), Rule::coord).next()?;
+                LayoutRule::Keep {
+                    over: self.first_name(&coord)?,
+                    at: of(coord, Rule::int).next().map(|at| self.int(&at))?.value,
+                    params: of(pair, Rule::path).map(|path| self.name(&path)).collect(),
+                    span,
+                }
+            }
             Rule::demand => LayoutRule::Require(
                 of(pair, Rule::cond).next().and_then(|cond| self.cond(cond))?,
                 span,

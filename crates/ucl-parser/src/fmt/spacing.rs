@@ -91,7 +91,7 @@ fn blank(text: &str, tokens: &[Token], number: usize, rule: Option<Rule>) -> boo
     let tight = |at: usize| match tokens[at].text(text) {
         // Coordinates, `tp=1`; but not what an element equals.
         "=" => match rule {
-            Some(Rule::meshes) => true,
+            Some(Rule::meshes | Rule::keep) => true,
             Some(Rule::expect) => at > 0 && tokens[at - 1].text(text) != "]",
             _ => false,
         },

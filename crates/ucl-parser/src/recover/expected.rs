@@ -113,7 +113,7 @@ impl Read<'_> {
             ),
             Rule::strict_layout => (
                 "a layout",
-                "`mesh`, `shard`, `stage`, `pad`, `copy tied`, `average`, `sum` and `require`",
+                "`mesh`, `shard`, `stage`, `pad`, `copy tied`, `average`, `sum`, `keep` and `require`",
             ),
             _ => ("a test", "sizes (`l = 2`), `on` and `expect`"),
         }
@@ -136,7 +136,7 @@ pub(super) fn starters(rule: Rule) -> &'static [&'static str] {
             &["under", "rename", "ignore", "base", "dims", "shift", "scale", "from", "class"]
         }
         Rule::strict_layout => {
-            &["mesh", "shard", "stage", "pad", "copy", "average", "sum", "require"]
+            &["mesh", "shard", "stage", "pad", "copy", "average", "sum", "keep", "require"]
         }
         Rule::strict_test => &["on", "expect"],
         _ => &[],

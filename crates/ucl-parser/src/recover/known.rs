@@ -112,7 +112,7 @@ fn other_block(read: &Read<'_>, token: &Token) -> Option<Mistake> {
     }
     let word = read.word(0);
     let home = match word {
-        "mesh" | "shard" | "stage" | "pad" | "copy" | "average" | "sum" => "a layout",
+        "mesh" | "shard" | "stage" | "pad" | "copy" | "average" | "sum" | "keep" => "a layout",
         "under" | "rename" | "ignore" | "base" | "shift" | "scale" | "class" => "a view",
         "each" | "drop" => "a model",
         "require" => "a model or a layout",

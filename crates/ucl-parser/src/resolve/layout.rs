@@ -4,7 +4,7 @@ use super::report::Report;
 use super::{Chain, expr_names, lower};
 use crate::ast::{self, LayoutRule};
 use indexmap::IndexMap;
-use ucl_ir::{Axis, Diagnostic, Layout, Merge, Model, Pad, Rest, Shard, Span, Uneven, View};
+use ucl_ir::{Axis, Diagnostic, Keep, Layout, Merge, Model, Pad, Rest, Shard, Span, Uneven, View};
 
 type Layers<'a> = Vec<(&'a ast::Layout, bool)>;
 
@@ -93,6 +93,7 @@ impl<'a> Resolver<'a, '_> {
             pads: Vec::new(),
             copy_tied: None,
             merges: Vec::new(),
+            keeps: Vec::new(),
             requires: Vec::new(),
             span: Span::default(),
         };
@@ -175,6 +176,17 @@ impl<'a> Resolver<'a, '_> {
                 if !paths.is_empty() {
                     let (params, over) = (paths, over.value.clone());
                     layout.merges.push(Merge { op: *op, params, over, span: *span });
+                }
+            }
+            LayoutRule::Keep { params, over, at, span } => {
+                let params = self.paths(params, own);
+                layout.keeps.iter_mut().filter(|keep| keep.over == over.value).for_each(|keep| {
+                    keep.params.retain(|path| !params.contains(path));
+                });
+                layout.keeps.retain(|keep| !keep.params.is_empty());
+                if !params.is_empty() {
+                    let over = over.value.clone();
+                    layout.keeps.push(Keep { params, over, at: *at, span: *span });
                 }
             }
             LayoutRule::Require(cond, span) => {
@@ -302,7 +314,9 @@ impl<'a> Resolver<'a, '_> {
                 LayoutRule::CopyTied(cond) | LayoutRule::Require(cond, _) => {
                     expr_names::check_cond(cond, &numbers, &owner, self.report);
                 }
-                LayoutRule::Merge { over, .. } => self.known(&owner, "mesh axis", over, &axes),
+                LayoutRule::Merge { over, .. } | LayoutRule::Keep { over, .. } => {
+                    self.known(&owner, "mesh axis", over, &axes);
+                }
             }
         }
     }

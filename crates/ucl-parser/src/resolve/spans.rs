@@ -21,6 +21,7 @@ pub(crate) fn map(program: &mut Program, to: impl Fn(&mut Span)) {
         layout.shards.iter_mut().for_each(|shard| to(&mut shard.span));
         layout.pads.iter_mut().for_each(|pad| to(&mut pad.span));
         layout.merges.iter_mut().for_each(|merge| to(&mut merge.span));
+        layout.keeps.iter_mut().for_each(|keep| to(&mut keep.span));
         layout.requires.iter_mut().for_each(|(_, span)| to(span));
     }
     for test in &mut program.tests {

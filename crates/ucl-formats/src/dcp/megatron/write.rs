@@ -90,7 +90,8 @@ pub(crate) fn lay_out(run: &Run<'_>, kind: Optimizer) -> Result<RunLayout, Write
     });
     files.push(RunFile::text(format!("{step}/{METADATA_JSON}"), backend.to_string()));
     files.push(RunFile::text(LATEST, latest(run)));
-    let notes = optimizer::notes(run, &groups, kind);
+    let mut notes = optimizer::notes(run, &groups, kind);
+    notes.extend(source.repeats());
     Ok(RunLayout { files, along: source.names(), notes, ..RunLayout::default() })
 }
 

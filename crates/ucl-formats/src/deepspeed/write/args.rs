@@ -44,10 +44,11 @@ pub(super) fn fit(draft: &mut Draft, run: &Run<'_>, entries: &mut IndexMap<Strin
         (None, None) => {}
     }
     let Some(info) = entries.get(INFO).copied() else { return };
+    let own = run.source.universal.as_ref().map_or(&run.source.mesh, |made| &made.source.mesh);
     if draft.pickle.value(info).get("padded_vocab_size").is_some() {
         said.retain(|key, _| key == "padded_vocab_size");
         draft.set(info, &said);
-    } else if run.source.mesh.get("tp").copied().unwrap_or(1) != tp {
+    } else if own.get("tp").copied().unwrap_or(1) != tp {
         // It tells how the source's own ranks were cut.
         entries.shift_remove(INFO);
     }

@@ -136,16 +136,21 @@ pub(crate) fn lay_out(run: &Run<'_>, zero: Zero) -> Result<RunLayout, WriteError
     })
 }
 
-/// What the config of the run that goes on has to say as the source's did.
+/// What a person should know of it, a sentence each.
 fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Vec<String> {
     let dealt = places.iter().any(|place| source.deals(place.mp, zero)) && has_optimizer(run);
-    let dealt = dealt.then_some(
-        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`.",
-    );
-    let dealt = dealt.map(str::to_owned).into_iter().collect();
+    let dealt = dealt.then(|| {
+        "Parameters are dealt out over the data-parallel ranks in turn, as the source's were: go on with `round_robin_gradients`."
+            .to_owned()
+    });
+    dealt.into_iter().chain(muon(run, zero, source, places)).chain(source.repeats(places)).collect()
+}
+
+/// Stages 1 and 2 load Muon's momentum only as the optimizer's place asks for it.
+fn muon(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Option<String> {
     let muon = run.groups.iter().any(optimizer::is_muons) && has_optimizer(run);
     if !muon || !matches!(zero, Zero::One | Zero::Two) {
-        return dealt;
+        return None;
     }
     let whole = places.iter().any(|place| optimizer::has_matrices(zero, source, place));
     let kept = match whole {
@@ -154,7 +159,7 @@ fn notes(run: &Run<'_>, zero: Zero, source: &Source, places: &[Place<'_>]) -> Ve
             "cut over the ranks, for a run with `offload_optimizer` on the CPU, as the source was"
         }
     };
-    [dealt, vec![format!("Muon's `momentum_buffer` is written {kept}.")]].concat()
+    Some(format!("Muon's `momentum_buffer` is written {kept}."))
 }
 
 /// The ranks in the order of DeepSpeed's files.

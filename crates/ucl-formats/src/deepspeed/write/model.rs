@@ -120,13 +120,16 @@ fn aliased(entries: &mut Vec<(String, NodeId)>, place: &Place<'_>) {
 pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, WriteError> {
     let mut layers: IndexMap<u64, Vec<(usize, &str)>> = IndexMap::new();
     for (number, held) in place.rank.tensors.iter().enumerate() {
-        // A tied module is in the file of its first layer alone.
-        let Some((layer, key)) = source::layer(&held.name).filter(|_| !held.copy) else {
-            continue;
-        };
-        layers.entry(layer).or_default().push((number, key));
+        // Each file is written once, by the rank that has the first copy.
+        if !held.copy {
+            for (layer, key) in source::layers(place.rank, held) {
+                layers.entry(layer).or_default().push((number, key));
+            }
+        }
     }
     let tp = size(run, "tp");
+    // A pipeline that knows of no tensor ranks does not number them.
+    let numbered = tp > 1 || run.args.is_some() || run.source.documents.contains_key("args");
     let mut files = Vec::new();
     for (layer, tensors) in layers {
         let mut draft = Draft::default();
@@ -138,7 +141,8 @@ pub(super) fn layers(run: &Run<'_>, place: &Place<'_>) -> Result<Vec<RunFile>, W
         let root = draft.ordered(entries);
         draft.pickle.set_root(root);
         let shard = place.mp % tp;
-        let stem = format!("layer_{layer:02}-model_{shard:02}-model_states");
+        let of = if numbered { format!("-model_{shard:02}") } else { String::new() };
+        let stem = format!("layer_{layer:02}{of}-model_states");
         files.push(draft.finish(format!("{}/{stem}.pt", tag(run)), &stem)?);
     }
     Ok(files)

@@ -1,11 +1,12 @@
 //! What the source carries that a DeepSpeed step has a place for.
 
-use super::{DEEPSPEED, Run, WriteError, Zero};
+use super::{DEEPSPEED, Place, Run, WriteError, Zero};
 use crate::deepspeed::experts::{Stacked, stacks};
 use crate::deepspeed::laid::ROUND_ROBIN;
+use crate::deepspeed::model::is_random;
 use crate::deepspeed::muon::offloads;
-use crate::inventory::{Carried, Problem};
-use crate::target::{Draft, open_carried};
+use crate::inventory::{Carried, Problem, is_shared};
+use crate::target::{Draft, Held, Rank, open_carried, repeated};
 use crate::torch::{NodeId, TorchFile, Value, json};
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,13 @@ impl Source {
     /// The model file of a rank, or of the first one.
     pub(super) fn model(&self, mp: u64) -> Option<&TorchFile> {
         self.models.get(&mp).or(self.models.values().next()).map(|(_, file)| file)
+    }
+
+    /// Says that ranks of `places` get the random states of another, if the run saved some.
+    pub(super) fn repeats(&self, places: &[Place<'_>]) -> Option<String> {
+        let others = places.iter().filter(|place| !self.models.contains_key(&place.mp));
+        let random = others.filter(|place| self.model(place.mp).is_some_and(has_random));
+        repeated(self.models.len(), places.len(), random.count())
     }
 
     /// A value of a rank's optimizer that is no state of a parameter, and the file that has it.
@@ -154,6 +162,12 @@ impl Source {
     }
 }
 
+/// Whether random states are among what a file has.
+fn has_random(file: &TorchFile) -> bool {
+    let keys = file.value.root().pairs().into_iter().flatten();
+    keys.filter_map(|(key, _)| key.as_str()).any(is_random)
+}
+
 /// Whether a carried file is a rank's model file (or its shard of the optimizer), and which rank's.
 pub(super) fn number(carried: &Carried) -> Option<(bool, u64)> {
     let name = carried.name.rsplit('/').next()?;
@@ -179,12 +193,26 @@ pub(super) fn copy(
 
 /// Whether weights go into one file per layer of a pipeline, by the number in front of their names.
 pub(super) fn is_layered(run: &Run<'_>) -> bool {
-    let mut names = run.ranks.iter().flat_map(|rank| &rank.tensors).peekable();
-    names.peek().is_some() && names.all(|held| held.copy || layer(&held.name).is_some())
+    let mut held = run
+        .ranks
+        .iter()
+        .flat_map(|rank| rank.tensors.iter().map(move |held| (rank, held)))
+        .filter(|(_, held)| !held.copy)
+        .peekable();
+    held.peek().is_some() && held.all(|(rank, held)| !layers(rank, held).is_empty())
+}
+
+/// The pipeline layers whose files hold a tensor, and its names in them: what several layers share is in the
+/// file of each that the module itself is, and its other names are of these.
+pub(super) fn layers<'r>(rank: &'r Rank, held: &'r Held) -> Vec<(u64, &'r str)> {
+    let own = layer(&held.name).into_iter();
+    let shared = is_shared(&held.name);
+    let others = rank.aliases.iter().filter(|(_, name)| shared && **name == held.name);
+    own.chain(others.filter_map(|(alias, _)| layer(alias))).collect()
 }
 
 /// The pipeline layer that a name begins with, and the name in it.
-pub(super) fn layer(name: &str) -> Option<(u64, &str)> {
+fn layer(name: &str) -> Option<(u64, &str)> {
     let (layer, key) = name.split_once('.')?;
     Some((layer.parse().ok()?, key))
 }

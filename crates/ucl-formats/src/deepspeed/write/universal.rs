@@ -63,7 +63,9 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
     }
     files.push(RunFile::text("latest_universal", folder));
     let along = source.names(places.iter().map(|place| place.mp));
-    Ok(RunLayout { files, along, notes: notes(run, uncut), lossy: lossy(run, &source) })
+    let mut notes = notes(run, uncut);
+    notes.extend(source.repeats(&places));
+    Ok(RunLayout { files, along, notes, lossy: lossy(run, &source) })
 }
 
 /// Experts in modules of their own: DeepSpeed's converter fails on them, and its load knows no names over all ranks.

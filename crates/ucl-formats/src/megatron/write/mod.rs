@@ -35,7 +35,8 @@ pub(crate) fn lay_out(run: &Run<'_>) -> Result<RunLayout, WriteError> {
         files.push(rank::file(run, &place, &groups, &source)?);
     }
     files.push(RunFile::text(LATEST, latest(run)));
-    Ok(RunLayout { files, along: source.names(), ..RunLayout::default() })
+    let notes = source.repeats().into_iter().collect();
+    Ok(RunLayout { files, along: source.names(), notes, ..RunLayout::default() })
 }
 
 /// A tensor, pipeline and expert rank: one file.

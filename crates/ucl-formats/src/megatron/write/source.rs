@@ -2,7 +2,7 @@
 
 use super::{Place, size};
 use crate::inventory::{Carried, Framework, Inventory};
-use crate::target::{Draft, Run, WriteError, open_carried};
+use crate::target::{Draft, Run, WriteError, open_carried, repeated};
 use crate::torch::json::object;
 use crate::torch::{NodeId, TorchFile, Value};
 use indexmap::IndexMap;
@@ -26,6 +26,8 @@ pub(crate) struct Source {
     deepspeed: Option<(String, TorchFile)>,
     /// The names of those that something was taken from.
     taken: RefCell<BTreeSet<String>>,
+    /// The ranks that got random states, and whether they are another's.
+    random_of: RefCell<BTreeMap<At, bool>>,
 }
 
 /// Entries that are written anew.
@@ -100,6 +102,9 @@ impl Source {
                 entries.insert("args".to_owned(), draft.carry(file, args)?);
             }
         }
+        if entries.contains_key("rng_state") {
+            self.random_of.borrow_mut().insert(at, !self.ranks.contains_key(&at));
+        }
         if random
             && !entries.contains_key("rng_state")
             && let Some(state) = self.random(draft, at)?
@@ -114,12 +119,21 @@ impl Source {
         let known = self.random.get(&at).or(self.random.values().next());
         if let Some((name, file)) = known {
             self.take(name);
+            self.random_of.borrow_mut().insert(at, !self.random.contains_key(&at));
             return Ok(Some(draft.carry(file, root(file))?));
         }
         let Some((name, file)) = self.rank(at) else { return Ok(None) };
         let Some(state) = file.value.root().get("rng_state") else { return Ok(None) };
         self.take(name);
+        self.random_of.borrow_mut().insert(at, !self.ranks.contains_key(&at));
         Ok(Some(draft.carry(file, state)?))
+    }
+
+    /// Says that ranks got the random states of another.
+    pub(crate) fn repeats(&self) -> Option<String> {
+        let known = self.random.len().max(self.ranks.len());
+        let of = self.random_of.borrow();
+        repeated(known, of.len(), of.values().filter(|others| **others).count())
     }
 
     /// A loss scaler.

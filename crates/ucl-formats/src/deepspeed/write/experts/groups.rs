@@ -111,6 +111,7 @@ impl Experts {
             args: run.args.clone(),
             keeps_args: run.keeps_args,
             class: run.class.clone(),
+            positions: run.positions,
             source: run.source,
             uncut,
         })
