@@ -126,6 +126,7 @@ pub(crate) const ROWS: &[Row] = &[
     // It says itself how its parts fit together; the config says what they are.
     Row::run("autotp-llama-tp2-dp2-z1-fp32").of("hf-llama-fp32"),
     Row::run("ds-z0-dp2-fp32"),
+    Row::run("ds-pipe-pp2-dp1-fp32"),
     Row::run("ds-z0-dp2-bf16"),
     Row::run("ds-z1-elastic-dp2-fp32"),
     Row::run("ds-z2-elastic-dp3-bf16"),
@@ -182,4 +183,5 @@ pub(crate) const ROWS: &[Row] = &[
     Row::model("hf-phi3small-indexed").by_hand(),
     Row::model("hf-phimoe-bf16").names(&["--view", "hf5"]),
     Row::model("hf-qwen2-bf16-sharded"),
+    Row::model("hf-qwen2moe-sparse-bf16").names(&["--view", "hf5"]),
 ];
