@@ -112,10 +112,12 @@ impl Family {
         out.to_owned()
     }
 
+    /// From the names that are no pipeline's, and from a pipeline's to every second target.
     fn goes_everywhere(&self, targets: &[&[Target]]) {
-        for (view, mesh) in [("deepspeed", "tp=2,dp=2"), ("deepspeed-pipe", "tp=2,pp=2")] {
-            self.goes_through(view, mesh, &targets.concat());
-        }
+        let targets = targets.concat();
+        self.goes_through("deepspeed", "tp=2,dp=2", &targets);
+        let second: Vec<Target> = targets.into_iter().step_by(2).collect();
+        self.goes_through("deepspeed-pipe", "tp=2,pp=2", &second);
     }
 }
 
