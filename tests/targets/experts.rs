@@ -16,7 +16,7 @@ const RUNS: [(&str, &str, &[&str]); 7] = [
     ("moe-z1-residual-dp2-fp32", "dp=2,ep=2", &["dp=4,ep=2"]),
     ("moe-z1-legacy-dp4-indexed", "dp=4,ep=2", &["dp=3", "dp=2,ep=2"]),
     ("moe-z0-ep2-dp2-fp32", "dp=2,ep=2", &["dp=3"]),
-    // Two stages of a pipeline, which nothing but its names could cut again.
+    // Two stages of a pipeline, as one.
     (PIPELINE, "dp=2,ep=2", &["dp=4"]),
 ];
 
@@ -42,7 +42,7 @@ fn every_mesh_directly_and_through_a_universal_folder() {
     for (run, _, mesh, stage) in ways() {
         commutes((run, &[]), &["--to", "deepspeed", "--zero", stage, "--mesh", mesh]);
     }
-    for (run, ..) in RUNS.iter().chain(&STACKS).filter(|(run, ..)| *run != PIPELINE) {
+    for (run, ..) in RUNS.iter().chain(&STACKS) {
         // The source's own mesh is the one that is not said.
         commutes((run, &[]), &["--to", "deepspeed"]);
     }
@@ -145,7 +145,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         (dense, "deepspeed", &["--mesh", "dp=2,ep=2"]),
         (dense, "deepspeed-universal", &["--mesh", "dp=2,ep=2"]),
         ("moe-z1-residual-dp2-fp32", "deepspeed", &["--mesh", "dp=2"]),
-        (PIPELINE, "deepspeed", &[]),
+        (PIPELINE, "deepspeed", &["--mesh", "pp=3,dp=2,ep=2"]),
     ] {
         let (source, out) = (fixture(source), folder.path().join("out"));
         let arguments = ["convert", text(&source), text(&out), "--to", to];
